@@ -1,0 +1,156 @@
+"""Settings of the whole service: one frozen object, from the environment or a file."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, SecretStr, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+__all__ = ["Settings"]
+
+_MIB = 1 << 20
+_GIB = 1 << 30
+
+Seconds = Annotated[float, Field(gt=0)]
+
+
+class Settings(BaseSettings):
+    """Everything that an operator can choose.
+
+    Values come, first wins, from keyword arguments, environment variables ``VISITCAL_<NAME>``, and the TOML file
+    that ``VISITCAL_CONFIG_FILE`` names. With nothing set the service keeps all it has in one data directory.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="VISITCAL_", frozen=True, extra="forbid", env_ignore_empty=True)
+
+    # Where things are kept
+    data_dir: Path = Field(Path("visitcal-data"), description="Directory of databases, blobs, references and caches.")
+    database_url: SecretStr | None = Field(
+        None,
+        description="SQLAlchemy URL of the jobs database: sqlite:///FILE or postgresql+psycopg://... "
+        "Default: visitcal.sqlite in the data directory.",
+    )
+    queue_database_url: SecretStr | None = Field(
+        None,
+        description="SQLAlchemy URL of the delivery engine's own database. Default: queue.sqlite in the data "
+        "directory; with a PostgreSQL jobs database, that database.",
+    )
+    kernel_cache_dir: Path | None = Field(
+        None, description="Directory of compiled kernels, which survives restarts. Default: inside the data directory."
+    )
+
+    # HTTP
+    host: str = Field("127.0.0.1", description="Address on which the API listens.")
+    port: int = Field(8470, ge=0, le=65535, description="Port on which the API listens; 0 takes a free one.")
+    root_url: str | None = Field(None, description="Public URL of the API where a proxy stands in front of it.")
+    local_owner: str = Field("local", min_length=1, description="Owner of everything that is done without a token.")
+    max_upload_bytes: int = Field(2 * _GIB, gt=0, description="Largest file that is accepted [bytes].")
+    max_pixels: int = Field(200_000_000, gt=0, description="Largest image that is accepted [pixels].")
+    max_wait: Seconds = Field(50.0, description="Longest long poll [s]; clients cap theirs at 60.")
+    watch_interval: Seconds = Field(0.25, description="Time between two looks for changed jobs, for all waiters [s].")
+    idempotency_hours: float = Field(24.0, gt=0, description="Time for which an Idempotency-Key is remembered [h].")
+    log_level: str = Field("INFO", description="Level of the log: DEBUG, INFO, WARNING or ERROR.")
+
+    # Limits of a job
+    time_limit: Seconds = Field(900.0, description="Time that a job may run unless it asks for less [s].")
+    max_time_limit: Seconds = Field(7200.0, description="Longest time limit that a job may ask for [s].")
+    memory_limit_bytes: int = Field(
+        4 * _GIB, ge=64 * _MIB, description="Memory that a job may take on top of the idle child process [bytes]."
+    )
+    max_attempts: int = Field(3, ge=1, le=20, description="Attempts before a job whose process dies is given up.")
+    max_queued_jobs: int = Field(20_000, ge=1, description="Jobs of one owner that may wait at a time.")
+    destruction_days: float = Field(30.0, ge=0, description="Default life of a job's results [days]; 0 keeps them.")
+
+    # Worker
+    embedded_worker: bool = Field(True, description="Whether the server starts a worker process beside the API.")
+    slots: int = Field(1, ge=1, le=256, description="Jobs that one worker runs at a time.")
+    threads_per_job: int = Field(1, ge=1, description="Threads of numba, BLAS and OpenMP in one child process.")
+    lease: Seconds = Field(12.0, description="Time after which a silent worker counts as dead [s].")
+    heartbeat: Seconds = Field(2.0, description="Time between two signs of life and progress reports [s].")
+    reconcile: Seconds = Field(2.0, description="Time between two looks for lost jobs [s].")
+    cancel_poll: Seconds = Field(0.3, description="Time between two looks for cancelled jobs [s].")
+    queue_poll: Seconds = Field(0.25, description="Time between two looks into the queue [s].")
+    shutdown_grace: Seconds = Field(20.0, description="Time that running jobs get at shutdown before being handed back.")
+    child_start_timeout: Seconds = Field(180.0, description="Time that a child process may take to warm up [s].")
+    max_jobs_per_child: int = Field(100, ge=1, description="Jobs after which a child process is replaced.")
+    child_memory_mark_bytes: int = Field(
+        1536 * _MIB, gt=0, description="Resident memory of an idle child above which it is replaced [bytes]."
+    )
+    task: str = Field(
+        "service.jobs.pipeline:run_job",
+        pattern=r"^[\w.]+:\w+$",
+        description="What a child process runs, as module:function. Tests put their own here.",
+    )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Arguments, then environment, then the file named by ``VISITCAL_CONFIG_FILE``."""
+        sources: tuple[PydanticBaseSettingsSource, ...] = (init_settings, env_settings)
+        file = os.environ.get("VISITCAL_CONFIG_FILE")
+        if not file:
+            return sources
+        if not Path(file).is_file():
+            raise FileNotFoundError(f"VISITCAL_CONFIG_FILE names {file}, which is not a file")
+        return (*sources, TomlConfigSettingsSource(settings_cls, toml_file=file))
+
+    @model_validator(mode="after")
+    def _check_times(self) -> Settings:
+        if self.lease < 2 * self.heartbeat:
+            raise ValueError("lease must be at least twice the heartbeat, or a busy worker counts as dead")
+        if self.time_limit > self.max_time_limit:
+            raise ValueError("time_limit is above max_time_limit")
+        return self
+
+    @property
+    def jobs_url(self) -> str:
+        """URL of the jobs database."""
+        if self.database_url is not None:
+            return self.database_url.get_secret_value()
+        return f"sqlite:///{self.data_dir.absolute() / 'visitcal.sqlite'}"
+
+    @property
+    def queue_url(self) -> str:
+        """URL of the delivery engine's database."""
+        if self.queue_database_url is not None:
+            return self.queue_database_url.get_secret_value()
+        if not self.jobs_url.startswith("sqlite"):
+            return self.jobs_url
+        return f"sqlite:///{self.data_dir.absolute() / 'queue.sqlite'}"
+
+    @property
+    def blob_dir(self) -> Path:
+        """Content-addressed files."""
+        return self.data_dir / "blobs"
+
+    @property
+    def refcat_dir(self) -> Path:
+        """Reference catalogues."""
+        return self.data_dir / "refcats"
+
+    @property
+    def scratch_dir(self) -> Path:
+        """Files of running jobs; emptied as they end."""
+        return self.data_dir / "scratch"
+
+    @property
+    def numba_cache_dir(self) -> Path:
+        """Compiled kernels."""
+        return self.kernel_cache_dir or self.data_dir / "kernel-cache"
+
+    def environment(self) -> dict[str, str]:
+        """Environment variables that give another process these very settings."""
+        values: dict[str, Any] = self.model_dump(exclude_none=True)
+        return {
+            f"VISITCAL_{name.upper()}": value.get_secret_value() if isinstance(value, SecretStr) else str(value)
+            for name, value in values.items()
+        }

@@ -1,0 +1,249 @@
+"""What the repositories give and take: plain frozen records, times in UTC."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any, Generic, TypeVar
+
+__all__ = [
+    "ACTIVE_PHASES",
+    "TERMINAL_PHASES",
+    "BlobRef",
+    "CatalogColumn",
+    "CatalogPage",
+    "EventRecord",
+    "ExposureRecord",
+    "JobRecord",
+    "LogLine",
+    "Page",
+    "Phase",
+    "ProductRecord",
+    "RefcatRecord",
+    "Scope",
+    "StageRecord",
+    "new_id",
+    "utc_now",
+]
+
+T = TypeVar("T")
+
+Json = dict[str, Any]
+
+_CROCKFORD = "0123456789abcdefghjkmnpqrstvwxyz"
+
+
+def utc_now() -> datetime:
+    """This moment, aware, UTC."""
+    return datetime.now(UTC)
+
+
+def new_id(prefix: str) -> str:
+    """An opaque id that sorts by the time of its making: ``job_01m3...`` (48 bits of ms, 80 of chance)."""
+    value = (int(time.time() * 1000) << 80) | secrets.randbits(80)
+    digits = "".join(_CROCKFORD[(value >> shift) & 31] for shift in range(125, -1, -5))
+    return f"{prefix}_{digits}"
+
+
+class Phase(StrEnum):
+    """IVOA UWS execution phases."""
+
+    PENDING = "PENDING"
+    QUEUED = "QUEUED"
+    EXECUTING = "EXECUTING"
+    COMPLETED = "COMPLETED"
+    ERROR = "ERROR"
+    ABORTED = "ABORTED"
+    UNKNOWN = "UNKNOWN"
+    HELD = "HELD"
+    SUSPENDED = "SUSPENDED"
+    ARCHIVED = "ARCHIVED"
+
+
+#: Phases that a job does not leave by itself.
+TERMINAL_PHASES = frozenset({Phase.COMPLETED, Phase.ERROR, Phase.ABORTED, Phase.ARCHIVED})
+#: Phases in which the service still has work to do.
+ACTIVE_PHASES = frozenset({Phase.PENDING, Phase.QUEUED, Phase.EXECUTING, Phase.HELD, Phase.SUSPENDED})
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """Whose things may be seen.
+
+    Parameters
+    ----------
+    owner : str or None
+        Name of the asker; None sees everything (the worker, an administrator) and may create nothing.
+    """
+
+    owner: str | None
+
+    @classmethod
+    def everything(cls) -> Scope:
+        """The scope of the service itself."""
+        return cls(None)
+
+    @property
+    def name(self) -> str:
+        """The owner to write into new rows.
+
+        Raises
+        ------
+        PermissionError
+            This scope belongs to nobody.
+        """
+        if self.owner is None:
+            raise PermissionError("the scope of the service owns nothing")
+        return self.owner
+
+
+@dataclass(frozen=True, slots=True)
+class BlobRef:
+    """A stored file: SHA-256 (hex) and size in bytes."""
+
+    sha256: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class ExposureRecord:
+    """An uploaded file; ``metadata`` is what inspection read, each value with its origin."""
+
+    id: str
+    owner: str
+    sha256: str
+    size: int
+    filename: str | None
+    format: str
+    metadata: Json
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class RefcatRecord:
+    """A reference catalogue; ``sha256`` names its stored version, ``info`` what the ingest counted."""
+
+    id: str
+    owner: str
+    name: str
+    sha256: str
+    rows: int
+    info: Json
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class StageRecord:
+    """A finished stage of the sequence: seconds of wall clock and the numbers that it reports."""
+
+    name: str
+    seconds: float
+    numbers: Json
+
+
+@dataclass(frozen=True, slots=True)
+class ProductRecord:
+    """One file of one product; a product may exist in several formats."""
+
+    product: str
+    format: str
+    media_type: str
+    filename: str
+    sha256: str
+    size: int
+    rows: int | None
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class JobRecord:
+    """A row of the jobs table.
+
+    ``spec`` is what the job was asked to do (see `service.jobs.spec.JobSpec`), ``config`` is the whole configuration
+    that it runs with, ``version`` grows with every change and is the ETag.
+    """
+
+    pk: int
+    id: str
+    owner: str
+    run_id: str | None
+    phase: Phase
+    stage: str | None
+    progress: float
+    version: int
+    attempt: int
+    max_attempts: int
+    priority: int
+    worker: str | None
+    cancel_requested: bool
+    spec: Json
+    config: Json
+    error: Json | None
+    warnings: tuple[str, ...]
+    provenance: Json | None
+    task_metadata: Json | None
+    time_limit: float
+    memory_limit_bytes: int
+    created_at: datetime
+    updated_at: datetime
+    started_at: datetime | None
+    ended_at: datetime | None
+    destruction_at: datetime | None
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether the job has ended."""
+        return self.phase in TERMINAL_PHASES
+
+
+@dataclass(frozen=True, slots=True)
+class EventRecord:
+    """One line of a job's append-only story; ``seq`` grows over all jobs."""
+
+    seq: int
+    job_id: str
+    kind: str
+    data: Json
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class LogLine:
+    """One line of a job's log."""
+
+    at: datetime
+    level: str
+    logger: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[T]):
+    """Some items, and the cursor after which the next ones start (None at the end)."""
+
+    items: tuple[T, ...]
+    next: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class CatalogColumn:
+    """A column of a catalogue page."""
+
+    name: str
+    dtype: str
+    unit: str
+    doc: str
+
+
+@dataclass(frozen=True, slots=True)
+class CatalogPage:
+    """Rows of a catalogue as Python values in column order (None where not measured)."""
+
+    columns: tuple[CatalogColumn, ...]
+    rows: list[tuple[Any, ...]]
+    total: int
+    next: str | None = None
+    extra: Json = field(default_factory=dict)
