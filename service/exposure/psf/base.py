@@ -71,7 +71,7 @@ class Psf(ABC):
             raise ValueError(f"PSF stamp size {width} x {height} is not odd")
         self.width = width
         self.height = height
-        self.average_position = average_position
+        self.average_position = (float(average_position[0]), float(average_position[1]))
 
     @abstractmethod
     def kernel_images(self, x: ArrayLike, y: ArrayLike) -> NDArray[np.float32]:
@@ -120,7 +120,8 @@ class Psf(ABC):
 
     def kernel_image(self, x: float | None = None, y: float | None = None) -> NDArray[np.float32]:
         """One centred stamp, shape (height, width)."""
-        return self.kernel_images(*self._at(x, y))[0]
+        stamp: NDArray[np.float32] = self.kernel_images(*self._at(x, y))[0]
+        return stamp
 
     def image(self, x: float | None = None, y: float | None = None) -> tuple[NDArray[np.float32], int, int]:
         """One stamp drawn at the sub-pixel position, and its lower-left pixel x0, y0."""

@@ -67,8 +67,8 @@ class PsfexPsf(Psf):
         if grid_width % 2 == 0 or grid_height % 2 == 0:
             raise ValueError(f"PSF grid {grid_width} x {grid_height} is not odd")
         self.components = np.ascontiguousarray(components, dtype=np.float32)
-        self.context_offset = context_offset
-        self.context_scale = context_scale
+        self.context_offset = (float(context_offset[0]), float(context_offset[1]))
+        self.context_scale = (float(context_scale[0]), float(context_scale[1]))
         self.oversampling = oversampling
         step = oversampling
         row = grid_height // 2 - step * (self.height // 2)
