@@ -76,12 +76,13 @@ class MaskedImage:
 
     def scale(self, factor: float | NDArray[np.float32]) -> None:
         """Multiply the image by ``factor`` and the variance by its square, in place."""
-        self.image *= np.float32(factor) if np.isscalar(factor) else factor
-        self.variance *= np.float32(factor**2) if np.isscalar(factor) else factor * factor
+        k = np.asarray(factor, dtype=np.float32)
+        self.image *= k
+        self.variance *= k * k
 
     def is_set(self, names: Iterable[str]) -> NDArray[np.bool_]:
         """Where any of the named planes is set."""
-        return (self.mask & np.int32(self.planes.bitmask(names))) != 0
+        return np.asarray((self.mask & np.int32(self.planes.bitmask(names))) != 0)
 
     def clear_planes(self, names: Iterable[str]) -> None:
         """Clear the named planes everywhere."""
