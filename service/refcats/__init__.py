@@ -1,1 +1,28 @@
-"""service.refcats."""
+"""Reference catalogues: ingest, a HEALPix-partitioned store, region queries at an epoch."""
+
+from __future__ import annotations
+
+from service.refcats.build import ingest
+from service.refcats.errors import RefcatError, RefcatNotFoundError, RefcatUnavailableError
+from service.refcats.filters import flux_column
+from service.refcats.loader import EmptyLoader, StoredCatalog, TableCatalog, load_table, open_catalog
+from service.refcats.sources import FILE_FORMATS
+from service.refcats.store import RefcatInfo, describe, list_catalogs, remove
+
+__all__ = [
+    "FILE_FORMATS",
+    "EmptyLoader",
+    "RefcatError",
+    "RefcatInfo",
+    "RefcatNotFoundError",
+    "RefcatUnavailableError",
+    "StoredCatalog",
+    "TableCatalog",
+    "describe",
+    "flux_column",
+    "ingest",
+    "list_catalogs",
+    "load_table",
+    "open_catalog",
+    "remove",
+]

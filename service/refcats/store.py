@@ -1,0 +1,198 @@
+"""Layout of stored catalogues: HEALPix-partitioned Parquet as HATS lays it out, one directory a catalogue."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from service.refcats.errors import RefcatError, RefcatNotFoundError, RefcatUnavailableError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = ["Partition", "RefcatInfo", "catalog_dir", "describe", "list_catalogs", "partition_path", "remove"]
+
+#: Order of the spatial index column, as in HATS.
+INDEX_ORDER = 29
+INDEX_COLUMN = "_healpix_29"
+
+_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$")
+_INFO_FILE = "refcat.json"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Partition:
+    """One HEALPix pixel (nested) with its own file.
+
+    Parameters
+    ----------
+    order, pixel : int
+        HEALPix order and nested pixel number.
+    n_rows : int
+        Rows in the file.
+    """
+
+    order: int
+    pixel: int
+    n_rows: int
+
+    @property
+    def index_range(self) -> tuple[int, int]:
+        """First and one past the last value of the spatial index inside the pixel."""
+        shift = 2 * (INDEX_ORDER - self.order)
+        return self.pixel << shift, (self.pixel + 1) << shift
+
+
+@dataclass(frozen=True, slots=True)
+class RefcatInfo:
+    """A stored catalogue.
+
+    Parameters
+    ----------
+    name : str
+        Its name.
+    sha256 : str
+        Digest of its rows, the same for every partitioning.
+    n_rows : int
+        Number of stars.
+    bands : tuple of str
+        Passbands.
+    columns : tuple of str
+        Stored columns.
+    has_proper_motion : bool
+        Whether positions can be moved to another epoch.
+    epoch_min, epoch_max : float or None
+        Range of the catalogue epochs, Julian year.
+    partitions : tuple of Partition
+        In the order of the sky index.
+    size_bytes : int
+        On disk.
+    source : dict
+        How it was made: file format, column mapping, offsets.
+    """
+
+    name: str
+    sha256: str
+    n_rows: int
+    bands: tuple[str, ...]
+    columns: tuple[str, ...]
+    has_proper_motion: bool
+    epoch_min: float | None
+    epoch_max: float | None
+    partitions: tuple[Partition, ...]
+    size_bytes: int
+    source: dict[str, Any]
+
+    @property
+    def order(self) -> int:
+        """Highest partition order."""
+        return max((partition.order for partition in self.partitions), default=0)
+
+    @property
+    def coverage(self) -> list[tuple[int, int]]:
+        """HEALPix pixels (order, nested number) that hold stars."""
+        return [(partition.order, partition.pixel) for partition in self.partitions]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        values = asdict(self)
+        return values | {"bands": list(self.bands), "columns": list(self.columns), "order": self.order}
+
+
+def catalog_dir(store_dir: Path, name: str) -> Path:
+    """Directory of a catalogue.
+
+    Raises
+    ------
+    RefcatError
+        ``refcat.bad_name``: the name is not made of letters, digits, dots, dashes and underscores.
+    """
+    if not _NAME.match(name):
+        raise RefcatError(
+            "refcat.bad_name", f"'{name}' is no catalogue name: letters, digits, '.', '-' and '_' only", name=name
+        )
+    return store_dir / name
+
+
+def partition_path(directory: Path, partition: Partition) -> Path:
+    """File of one partition, as HATS names it."""
+    folder = partition.pixel // 10_000 * 10_000
+    return directory / "dataset" / f"Norder={partition.order}" / f"Dir={folder}" / f"Npix={partition.pixel}.parquet"
+
+
+def write_description(directory: Path, info: RefcatInfo) -> None:
+    """Write our description and those that HATS readers look for."""
+    (directory / _INFO_FILE).write_text(json.dumps(info.to_dict(), indent=1))
+    rows = [f"{partition.order},{partition.pixel}" for partition in sorted(info.partitions)]
+    (directory / "partition_info.csv").write_text("\n".join(["Norder,Npix", *rows]) + "\n")
+    properties = {
+        "obs_collection": info.name,
+        "dataproduct_type": "object",
+        "hats_nrows": info.n_rows,
+        "hats_col_ra": "ra",
+        "hats_col_dec": "dec",
+        "hats_col_healpix": INDEX_COLUMN,
+        "hats_col_healpix_order": INDEX_ORDER,
+        "hats_order": info.order,
+        "hats_npix_suffix": ".parquet",
+        "hats_version": "v0.1",
+        "hats_builder": "visitcal",
+    }
+    text = "\n".join(f"{key}={value}" for key, value in properties.items()) + "\n"
+    for name in ("properties", "hats.properties"):
+        (directory / name).write_text(text)
+
+
+def describe(store_dir: Path, name: str) -> RefcatInfo:
+    """What is known about a stored catalogue.
+
+    Raises
+    ------
+    RefcatNotFoundError
+        There is none of that name.
+    RefcatUnavailableError
+        Its description cannot be read.
+    """
+    directory = catalog_dir(store_dir, name)
+    if not directory.is_dir():
+        raise RefcatNotFoundError(name)
+    try:
+        values = json.loads((directory / _INFO_FILE).read_text())
+        values.pop("order")
+        partitions = tuple(Partition(**partition) for partition in values.pop("partitions"))
+        bands, columns = tuple(values.pop("bands")), tuple(values.pop("columns"))
+        return RefcatInfo(partitions=partitions, bands=bands, columns=columns, **values)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RefcatUnavailableError(f"reference catalogue '{name}' is damaged: {error}", name=name) from error
+
+
+def list_catalogs(store_dir: Path) -> list[RefcatInfo]:
+    """All stored catalogues by name; a damaged one is left out."""
+    found = []
+    for directory in sorted(store_dir.iterdir()) if store_dir.is_dir() else []:
+        if _NAME.match(directory.name) and (directory / _INFO_FILE).is_file():
+            try:
+                found.append(describe(store_dir, directory.name))
+            except RefcatUnavailableError:
+                continue
+    return found
+
+
+def remove(store_dir: Path, name: str) -> None:
+    """Delete a stored catalogue.
+
+    Raises
+    ------
+    RefcatNotFoundError
+        There is none of that name.
+    """
+    directory = catalog_dir(store_dir, name)
+    if not directory.is_dir():
+        raise RefcatNotFoundError(name)
+    doomed = directory.with_name(f".{directory.name}.removed")
+    shutil.rmtree(doomed, ignore_errors=True)
+    directory.rename(doomed)  # gone for readers at once; the files follow
+    shutil.rmtree(doomed, ignore_errors=True)
