@@ -220,21 +220,17 @@ class Wcs:
             swapped = wcs.wcs.lng == 1
             crval = (float(wcs.wcs.crval[wcs.wcs.lng]), float(wcs.wcs.crval[wcs.wcs.lat]))
             cd = wcs.pixel_scale_matrix
-            projection = str(wcs.wcs.ctype[wcs.wcs.lng])[5:8]
         except (ValueError, TypeError, KeyError, NoConvergence, MemoryError) as error:
             raise WcsError(f"the WCS of the header cannot be used: {error}") from error
         cd = cd[::-1] if swapped else cd
         if not np.all(np.isfinite(cd)) or abs(np.linalg.det(cd)) < 1e-18:
             raise WcsError("the WCS matrix of the header is singular")
         linear = LinearMap((float(wcs.wcs.crpix[0]) - 1 + x0, float(wcs.wcs.crpix[1]) - 1 + y0), np.array(cd))
-        plain = projection == "TAN" and wcs.cpdis1 is None and wcs.cpdis2 is None and not wcs.wcs.get_pv()
-        plain = plain and (np.isnan(wcs.wcs.lonpole) or wcs.wcs.lonpole == 180.0)
-        if plain and wcs.sip is None:
-            return cls(linear, crval)
-        if plain and wcs.sip.a is not None and wcs.sip.b is not None:
-            return cls(SipMap(linear, np.array(wcs.sip.a), np.array(wcs.sip.b)), crval)
         wcs.wcs.crpix = [wcs.wcs.crpix[0] + x0, wcs.wcs.crpix[1] + y0]
-        return cls(_AstropyMap(wcs, crval, swapped), crval)
+        exact = cls(_AstropyMap(wcs, crval, swapped), crval)
+        has_sip = wcs.sip is not None and wcs.sip.a is not None and wcs.sip.b is not None
+        simple = cls(SipMap(linear, np.array(wcs.sip.a), np.array(wcs.sip.b)) if has_sip else linear, crval)
+        return simple if _agree(simple, exact, linear) else exact
 
     def pixel_to_iwc(self, x: ArrayLike, y: ArrayLike) -> _Pair:
         """Parent pixels to the tangent plane (deg), the fitted affine part included."""
@@ -303,6 +299,9 @@ class Wcs:
         deviation : float
             Largest separation on the half-step-offset nodes, arcsec.
         """
+        if isinstance(self.pixel_map, LinearMap):
+            crpix = np.array(self.pixel_map.crpix) - np.linalg.solve(self.matrix @ self.pixel_map.cd, self.offset)
+            return _tan_header(self.crval, (crpix[0], crpix[1]), self.matrix @ self.pixel_map.cd), 0.0
         cx, cy = bbox.center
         ra0, dec0 = (float(value) for value in self.pixel_to_sky(cx, cy))
         x, y = _nodes(bbox, grid, 0.0)
@@ -314,9 +313,7 @@ class Wcs:
         fit /= norm ** np.array([[p + q] for p, q in terms], dtype=np.float64)
         cd = fit[:2].T
         sip = np.linalg.solve(cd, fit[2:].T)
-        header: dict[str, Any] = {"CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN", "CUNIT1": "deg", "CUNIT2": "deg"}
-        header |= {"RADESYS": "ICRS", "CRVAL1": ra0, "CRVAL2": dec0, "CRPIX1": cx + 1, "CRPIX2": cy + 1}
-        header |= {f"CD{i + 1}_{j + 1}": float(cd[i, j]) for i in range(2) for j in range(2)}
+        header = _tan_header((ra0, dec0), (cx, cy), np.asarray(cd, dtype=np.float64))
         powers = np.array([norm ** (p + q) for p, q in terms[2:]])
         if np.max(np.abs(sip * powers), initial=0.0) > 1e-7:
             header |= {"CTYPE1": "RA---TAN-SIP", "CTYPE2": "DEC--TAN-SIP", "A_ORDER": order, "B_ORDER": order}
@@ -347,6 +344,21 @@ class Wcs:
         sip = SipMap(linear, np.array(state["a"]), np.array(state["b"])) if "a" in state else None
         crval = (float(state["crval"][0]), float(state["crval"][1]))
         return cls(sip or linear, crval, np.array(state["matrix"]), np.array(state["offset"]))
+
+
+def _agree(simple: Wcs, exact: Wcs, linear: LinearMap) -> bool:
+    """Whether our own map says what astropy says around the reference pixel, to a microarcsecond."""
+    x, y = np.meshgrid(linear.crpix[0] + np.array([-700.0, 0.0, 900.0]), linear.crpix[1] + np.array([-800.0, 100.0]))
+    difference = gnomonic_at(*simple.pixel_to_sky(x, y), *exact.pixel_to_sky(x, y))
+    return bool(np.max(np.abs(difference)) < 1e-6 / 3600)
+
+
+def _tan_header(crval: tuple[float, float], crpix: tuple[float, float], cd: NDArray[np.float64]) -> dict[str, Any]:
+    """TAN keywords; ``crpix`` is 0-based."""
+    header: dict[str, Any] = {"CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN", "CUNIT1": "deg", "CUNIT2": "deg"}
+    header |= {"RADESYS": "ICRS", "CRVAL1": crval[0], "CRVAL2": crval[1]}
+    header |= {"CRPIX1": float(crpix[0]) + 1, "CRPIX2": float(crpix[1]) + 1}
+    return header | {f"CD{i + 1}_{j + 1}": float(cd[i, j]) for i in range(2) for j in range(2)}
 
 
 def gnomonic_at(
