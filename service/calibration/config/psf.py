@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, field_validator
 
 from service.calibration.config.base import ConfigModel
+
+if TYPE_CHECKING:
+    from pydantic.config import JsonDict
 
 __all__ = [
     "InstallSimplePsfConfig",
@@ -18,7 +21,7 @@ __all__ = [
     "ShapeletsConfig",
 ]
 
-_PIX = {"unit": "pix"}
+_PIX: JsonDict = {"unit": "pix"}
 
 
 class InstallSimplePsfConfig(ConfigModel):
