@@ -73,7 +73,9 @@ class Settings(BaseSettings):
     reconcile: Seconds = Field(2.0, description="Time between two looks for lost jobs [s].")
     cancel_poll: Seconds = Field(0.3, description="Time between two looks for cancelled jobs [s].")
     queue_poll: Seconds = Field(0.25, description="Time between two looks into the queue [s].")
-    shutdown_grace: Seconds = Field(20.0, description="Time that running jobs get at shutdown before being handed back.")
+    shutdown_grace: Seconds = Field(
+        20.0, description="Time that running jobs get at shutdown before being handed back."
+    )
     child_start_timeout: Seconds = Field(180.0, description="Time that a child process may take to warm up [s].")
     max_jobs_per_child: int = Field(100, ge=1, description="Jobs after which a child process is replaced.")
     child_memory_mark_bytes: int = Field(

@@ -17,6 +17,7 @@ __all__ = [
     "CatalogPage",
     "EventRecord",
     "ExposureRecord",
+    "Fence",
     "JobRecord",
     "LogLine",
     "Page",
@@ -37,7 +38,7 @@ _CROCKFORD = "0123456789abcdefghjkmnpqrstvwxyz"
 
 
 def utc_now() -> datetime:
-    """This moment, aware, UTC."""
+    """The present, aware, UTC."""
     return datetime.now(UTC)
 
 
@@ -162,8 +163,8 @@ class ProductRecord:
 class JobRecord:
     """A row of the jobs table.
 
-    ``spec`` is what the job was asked to do (see `service.jobs.spec.JobSpec`), ``config`` is the whole configuration
-    that it runs with, ``version`` grows with every change and is the ETag.
+    ``spec`` is what the job was asked to do, ``version`` grows with every visible change and is the ETag, ``attempt``
+    and ``worker`` are the fence around every write of a running attempt, ``losses`` counts attempts whose process died.
     """
 
     pk: int
@@ -175,16 +176,17 @@ class JobRecord:
     progress: float
     version: int
     attempt: int
+    sent_attempt: int
+    losses: int
     max_attempts: int
     priority: int
     worker: str | None
+    lease_until: datetime | None
     cancel_requested: bool
+    dedup_key: str
     spec: Json
-    config: Json
     error: Json | None
     warnings: tuple[str, ...]
-    provenance: Json | None
-    task_metadata: Json | None
     time_limit: float
     memory_limit_bytes: int
     created_at: datetime
@@ -197,6 +199,15 @@ class JobRecord:
     def is_terminal(self) -> bool:
         """Whether the job has ended."""
         return self.phase in TERMINAL_PHASES
+
+
+@dataclass(frozen=True, slots=True)
+class Fence:
+    """Who may write for a running job: this worker, for this attempt, while the job is EXECUTING."""
+
+    job_id: str
+    attempt: int
+    worker: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,1 +1,1 @@
-"""service.storage.repositories."""
+"""All queries of the service. Nothing else speaks SQL."""

@@ -1,0 +1,144 @@
+"""Connections and transactions: SQLite embedded, PostgreSQL scaled, one behaviour."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+from sqlalchemy import event
+
+from service.storage.errors import StorageUnavailableError
+from service.storage.records import utc_now
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sqlalchemy.engine.interfaces import DBAPIConnection
+    from sqlalchemy.pool import ConnectionPoolEntry
+
+__all__ = ["Database", "Transaction", "create_engine", "create_queue_engine"]
+
+_BUSY_TIMEOUT_MS = 30_000
+
+
+@dataclass(frozen=True, slots=True)
+class Transaction:
+    """An open transaction, to be passed between repositories; its connection stays inside storage."""
+
+    connection: sa.Connection
+
+    def now(self) -> datetime:
+        """The present by the database's clock, or by the host's where the database is a file of the host."""
+        if self.connection.dialect.name == "sqlite":
+            return utc_now()
+        now: datetime = self.connection.execute(sa.select(sa.func.clock_timestamp())).scalar_one()
+        return now.astimezone(UTC)
+
+
+class Database:
+    """The jobs database.
+
+    Parameters
+    ----------
+    url : str
+        SQLAlchemy URL.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.engine = create_engine(url)
+        self._writer = self.engine.execution_options(visitcal_write=True)
+
+    @contextmanager
+    def read(self) -> Iterator[Transaction]:
+        """A transaction for queries; sees one state of the database.
+
+        Raises
+        ------
+        StorageUnavailableError
+            The database does not answer.
+        """
+        with _translated_errors(), self.engine.connect() as connection:
+            yield Transaction(connection)
+
+    @contextmanager
+    def write(self) -> Iterator[Transaction]:
+        """A transaction that may change things; committed at the end unless an exception leaves it.
+
+        Raises
+        ------
+        StorageUnavailableError
+            The database does not answer.
+        """
+        with _translated_errors(), self._writer.begin() as connection:
+            yield Transaction(connection)
+
+    def close(self) -> None:
+        """Close all connections."""
+        self.engine.dispose()
+
+
+@contextmanager
+def _translated_errors() -> Iterator[None]:
+    try:
+        yield
+    except (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.TimeoutError) as error:
+        raise StorageUnavailableError(str(error).splitlines()[0]) from error
+    except sa.exc.DBAPIError as error:
+        if error.connection_invalidated:
+            raise StorageUnavailableError(str(error).splitlines()[0]) from error
+        raise
+
+
+def create_engine(url: str) -> sa.Engine:
+    """Engine of the jobs database.
+
+    On SQLite: write-ahead log, every commit on disk before it returns, writers queue at the start of their
+    transaction (``BEGIN IMMEDIATE``) instead of failing in its middle, foreign keys enforced.
+    """
+    if not url.startswith("sqlite"):
+        return sa.create_engine(url, pool_pre_ping=True, pool_size=5, max_overflow=10)
+    engine = sa.create_engine(url, connect_args={"check_same_thread": False}, pool_size=5, max_overflow=20)
+
+    @event.listens_for(engine, "connect")
+    def _configure(dbapi_connection: DBAPIConnection, _record: ConnectionPoolEntry) -> None:
+        connection: sqlite3.Connection = dbapi_connection  # type: ignore[assignment]
+        connection.isolation_level = None  # transactions are begun below, not guessed by the driver
+        _pragmas(connection, synchronous="FULL")
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: sa.Connection) -> None:
+        write = connection.get_execution_options().get("visitcal_write", False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+
+    return engine
+
+
+def create_queue_engine(url: str) -> sa.Engine:
+    """Engine for the delivery store, set up as the delivery engine wants its own connections to be.
+
+    It does not ask for the write-ahead log itself, and an engine given to it must repeat what its own would set:
+    immediate transactions and the busy time-out. Losing the last moments of this file costs nothing, because
+    deliveries are sent again from the jobs table; hence ``synchronous=NORMAL``.
+    """
+    if not url.startswith("sqlite"):
+        return sa.create_engine(url, pool_pre_ping=True, pool_size=5, max_overflow=5)
+    engine = sa.create_engine(url, connect_args={"check_same_thread": False}, pool_size=5, max_overflow=20)
+
+    @event.listens_for(engine, "connect")
+    def _configure(dbapi_connection: DBAPIConnection, _record: ConnectionPoolEntry) -> None:
+        connection: sqlite3.Connection = dbapi_connection  # type: ignore[assignment]
+        connection.isolation_level = "IMMEDIATE"
+        _pragmas(connection, synchronous="NORMAL")
+
+    return engine
+
+
+def _pragmas(connection: Any, *, synchronous: str) -> None:
+    connection.execute(f"PRAGMA busy_timeout={_BUSY_TIMEOUT_MS}")
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute(f"PRAGMA synchronous={synchronous}")
+    connection.execute("PRAGMA foreign_keys=ON")

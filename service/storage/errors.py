@@ -1,0 +1,89 @@
+"""What can go wrong when something is stored or looked up."""
+
+from __future__ import annotations
+
+__all__ = [
+    "ConflictError",
+    "DigestMismatchError",
+    "InUseError",
+    "NotFoundError",
+    "StorageError",
+    "StorageUnavailableError",
+    "TooLargeError",
+]
+
+
+class StorageError(Exception):
+    """Base of the errors of storage."""
+
+
+class StorageUnavailableError(StorageError):
+    """The database or the disk does not answer now; the same call may succeed later."""
+
+
+class NotFoundError(StorageError):
+    """Nothing of that name exists, or not for the asker.
+
+    Parameters
+    ----------
+    kind : str
+        What was looked for.
+    key : str
+        Its name.
+    """
+
+    def __init__(self, kind: str, key: str) -> None:
+        super().__init__(f"{kind} {key} does not exist")
+        self.kind = kind
+        self.key = key
+
+
+class InUseError(StorageError):
+    """It cannot be removed while an active job needs it.
+
+    Parameters
+    ----------
+    kind, key : str
+        What was to be removed.
+    job_ids : tuple of str
+        Jobs that need it.
+    """
+
+    def __init__(self, kind: str, key: str, job_ids: tuple[str, ...]) -> None:
+        super().__init__(f"{kind} {key} is needed by {len(job_ids)} job(s)")
+        self.kind = kind
+        self.key = key
+        self.job_ids = job_ids
+
+
+class ConflictError(StorageError):
+    """The stored thing is not in the state that the change asks for."""
+
+
+class TooLargeError(StorageError):
+    """More bytes than the limit.
+
+    Parameters
+    ----------
+    limit : int
+        Largest accepted size in bytes.
+    """
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"the body is larger than {limit} bytes")
+        self.limit = limit
+
+
+class DigestMismatchError(StorageError):
+    """The bytes that arrived are not those that were announced.
+
+    Parameters
+    ----------
+    expected, actual : str
+        SHA-256 in hex.
+    """
+
+    def __init__(self, expected: str, actual: str) -> None:
+        super().__init__(f"the body has SHA-256 {actual}, not {expected}")
+        self.expected = expected
+        self.actual = actual

@@ -1,0 +1,88 @@
+"""Bring the jobs database to the newest migration, by program."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import sqlalchemy as sa
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+
+from alembic import command
+from service.storage.database import Database
+
+if TYPE_CHECKING:
+    from service.settings import Settings
+
+__all__ = ["current_revision", "head_revision", "migrate", "migrations_dir"]
+
+# Any number will do, as long as all processes of the service take the same one.
+_ADVISORY_LOCK = 7_402_318_846
+
+
+def migrations_dir() -> Path:
+    """Directory of the migrations: inside the installed package, or ``alembic/`` of the work tree.
+
+    Raises
+    ------
+    FileNotFoundError
+        Neither exists: the installation is not complete.
+    """
+    packaged = Path(__file__).parent / "_migrations"
+    checkout = Path(__file__).parents[2] / "alembic"
+    for directory in (packaged, checkout):
+        if (directory / "env.py").is_file():
+            return directory
+    raise FileNotFoundError(f"no migrations in {packaged} or {checkout}")
+
+
+def migrate(settings: Settings) -> str:
+    """Create or upgrade the tables; several processes may do so at the same time.
+
+    Parameters
+    ----------
+    settings : Settings
+        Names the database.
+
+    Returns
+    -------
+    str
+        The revision that the database now has.
+    """
+    if settings.jobs_url.startswith("sqlite:///"):
+        Path(settings.jobs_url.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+    database = Database(settings.jobs_url)
+    try:
+        # On SQLite the write transaction is the lock; on PostgreSQL it would not stop a second migrator.
+        with database.write() as transaction:
+            connection = transaction.connection
+            if connection.dialect.name == "postgresql":
+                connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_ADVISORY_LOCK)))
+            config = _config()
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+    finally:
+        database.close()
+    return head_revision()
+
+
+def head_revision() -> str:
+    """Newest revision that this code knows."""
+    head = ScriptDirectory.from_config(_config()).get_current_head()
+    if head is None:
+        raise FileNotFoundError(f"no migrations in {migrations_dir()}")
+    return head
+
+
+def current_revision(database: Database) -> str | None:
+    """Revision that a database has; None before the first."""
+    with database.read() as transaction:
+        return MigrationContext.configure(transaction.connection).get_current_revision()
+
+
+def _config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(migrations_dir()).replace("%", "%%"))
+    return config

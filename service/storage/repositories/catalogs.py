@@ -1,0 +1,207 @@
+"""Catalogue rows: typed SQL tables for the two star catalogues, Parquet files for the rest."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import sqlalchemy as sa
+
+from service.storage.records import CatalogColumn, CatalogPage, JobRecord, ProductRecord
+from service.storage.repositories.base import Repository
+from service.storage.tables import CATALOG_TABLES, products
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    import pyarrow as pa
+    from numpy.typing import NDArray
+
+    from service.exposure.catalog import Schema
+    from service.storage.blobs import LocalBlobStore
+    from service.storage.database import Database, Transaction
+
+__all__ = ["CatalogRepository"]
+
+_ROWS_PER_STATEMENT = 2000
+
+
+class CatalogRepository(Repository):
+    """Rows of catalogues by job.
+
+    Parameters
+    ----------
+    database : Database
+        Where the typed tables are.
+    blobs : LocalBlobStore
+        Where the Parquet files are.
+    """
+
+    def __init__(self, database: Database, blobs: LocalBlobStore) -> None:
+        super().__init__(database)
+        self._blobs = blobs
+
+    def insert(self, transaction: Transaction, job: JobRecord, product: str, path: Path) -> int:
+        """Insert the rows of a Parquet file into the table of its product.
+
+        Parameters
+        ----------
+        transaction : Transaction
+            The publishing one.
+        job : JobRecord
+            Whose rows these are.
+        product : str
+            Product id with a table in `CATALOG_TABLES`.
+        path : Path
+            The file; columns that it lacks stay NULL, columns that the table lacks stay in the file alone.
+
+        Returns
+        -------
+        int
+            Rows inserted.
+        """
+        table, schema = CATALOG_TABLES[product]
+        file = pq.ParquetFile(path)
+        present = set(file.schema_arrow.names)
+        names = [column.name for column in schema if column.name in present]
+        statement = _insert_statement(transaction.connection, table, names)
+        total = 0
+        for batch in file.iter_batches(batch_size=_ROWS_PER_STATEMENT, columns=names):
+            columns = [_python_values(batch.column(name)) for name in names]
+            keys = [[job.pk] * batch.num_rows, range(total, total + batch.num_rows)]
+            transaction.connection.exec_driver_sql(statement, list(zip(*keys, *columns, strict=True)))
+            total += batch.num_rows
+        return total
+
+    def columns(self, job: JobRecord, product: str) -> tuple[CatalogColumn, ...] | None:
+        """Columns of a catalogue of a job; None where the job has no such catalogue."""
+        record = self._product(job, product)
+        if record is None:
+            return None
+        if product in CATALOG_TABLES:
+            return tuple(CatalogColumn(c.name, c.dtype, c.unit, c.doc) for c in CATALOG_TABLES[product][1])
+        return tuple(_column(field) for field in pq.read_schema(self._blobs.path(record.sha256)))
+
+    def page(
+        self,
+        job: JobRecord,
+        product: str,
+        *,
+        columns: Sequence[str] | None = None,
+        after: str | None = None,
+        limit: int = 1000,
+    ) -> CatalogPage | None:
+        """Some rows of a catalogue.
+
+        Parameters
+        ----------
+        job : JobRecord
+            Whose catalogue.
+        product : str
+            Product id.
+        columns : sequence of str, optional
+            Columns wanted, also by alias (``slot_PsfFlux_instFlux``); all by default.
+        after : str, optional
+            Cursor of the page before.
+        limit : int
+            Rows of a page.
+
+        Returns
+        -------
+        CatalogPage or None
+            None where the job has no such catalogue.
+
+        Raises
+        ------
+        KeyError
+            A column that does not exist.
+        ValueError
+            A cursor that is none.
+        """
+        record = self._product(job, product)
+        if record is None:
+            return None
+        start = 0 if after is None else int(after) + 1
+        if start < 0:
+            raise ValueError(f"not a cursor: {after}")
+        total = record.rows or 0
+        if product in CATALOG_TABLES:
+            described, rows = self._sql_rows(job, product, columns, start, limit)
+        else:
+            described, rows = _file_rows(self._blobs.path(record.sha256), columns, start, limit)
+        last = start + len(rows) - 1
+        return CatalogPage(described, rows, total, str(last) if last + 1 < total and rows else None)
+
+    def _sql_rows(
+        self, job: JobRecord, product: str, names: Sequence[str] | None, start: int, limit: int
+    ) -> tuple[tuple[CatalogColumn, ...], list[tuple[Any, ...]]]:
+        table, schema = CATALOG_TABLES[product]
+        described = _described(schema, schema.names if names is None else names)
+        chosen = [table.c[schema.resolve(column.name)].label(f"c{i}") for i, column in enumerate(described)]
+        query = (
+            sa.select(*chosen)
+            .where(table.c.job_pk == job.pk, table.c.row_index >= start)
+            .order_by(table.c.row_index)
+            .limit(limit)
+        )
+        with self._database.read() as transaction:
+            return described, [tuple(row) for row in transaction.connection.execute(query)]
+
+    def _product(self, job: JobRecord, product: str) -> ProductRecord | None:
+        columns = [column for column in products.c if column.name != "job_pk"]
+        query = sa.select(*columns).where(
+            products.c.job_pk == job.pk, products.c.product == product, products.c.format == "parquet"
+        )
+        with self._database.read() as transaction:
+            row = transaction.connection.execute(query).mappings().one_or_none()
+        return None if row is None else ProductRecord(**row)
+
+
+def _insert_statement(connection: sa.Connection, table: sa.Table, names: Sequence[str]) -> str:
+    # Rows go to the driver as plain tuples: building a dictionary a row costs more than the insert.
+    mark = "?" if connection.dialect.paramstyle == "qmark" else "%s"
+    quote = connection.dialect.identifier_preparer.quote
+    columns = ", ".join(quote(name) for name in ("job_pk", "row_index", *names))
+    marks = ", ".join([mark] * (len(names) + 2))
+    return f"INSERT INTO {quote(table.name)} ({columns}) VALUES ({marks})"  # noqa: S608 - names of our own tables
+
+
+def _python_values(column: pa.Array) -> list[Any]:
+    values: NDArray[Any] = column.to_numpy(zero_copy_only=False)
+    if values.dtype.kind != "f":
+        return list(values.tolist())
+    missing = ~np.isfinite(values)
+    if not missing.any():
+        return list(values.tolist())
+    objects = values.astype(object)
+    objects[missing] = None
+    return list(objects)
+
+
+def _described(schema: Schema, names: Sequence[str]) -> tuple[CatalogColumn, ...]:
+    columns = []
+    for name in names:
+        column = schema[schema.resolve(name)]
+        columns.append(CatalogColumn(name, column.dtype, column.unit, column.doc))
+    return tuple(columns)
+
+
+def _column(field: pa.Field) -> CatalogColumn:
+    notes = {key.decode(): value.decode() for key, value in (field.metadata or {}).items()}
+    return CatalogColumn(field.name, str(field.type), notes.get("unit", ""), notes.get("description", ""))
+
+
+def _file_rows(
+    path: Path, names: Sequence[str] | None, start: int, limit: int
+) -> tuple[tuple[CatalogColumn, ...], list[tuple[Any, ...]]]:
+    schema = pq.read_schema(path)
+    wanted = list(schema.names if names is None else names)
+    for name in wanted:
+        if name not in schema.names:
+            raise KeyError(name)
+    table = pq.read_table(path, columns=wanted).slice(start, limit).combine_chunks()
+    columns = [_python_values(table.column(name).combine_chunks()) for name in wanted]
+    rows = list(zip(*columns, strict=True))
+    return tuple(_column(schema.field(name)) for name in wanted), rows

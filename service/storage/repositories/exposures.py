@@ -1,0 +1,131 @@
+"""Uploaded exposures."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+
+from service.storage.errors import InUseError, NotFoundError
+from service.storage.records import ACTIVE_PHASES, BlobRef, ExposureRecord, Page, Scope, new_id
+from service.storage.repositories.base import Repository, clean_json, insert_unless_there, visible
+from service.storage.tables import exposures, job_inputs, jobs
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from service.storage.database import Transaction
+
+__all__ = ["ExposureRepository"]
+
+
+class ExposureRepository(Repository):
+    """Uploaded files and what was read from their headers."""
+
+    def add(
+        self, scope: Scope, blob: BlobRef, *, filename: str | None, file_format: str, metadata: Mapping[str, Any]
+    ) -> tuple[ExposureRecord, bool]:
+        """Record an upload; the same bytes of the same owner keep their first record.
+
+        Parameters
+        ----------
+        scope : Scope
+            Owner of the exposure.
+        blob : BlobRef
+            The stored file.
+        filename : str or None
+            What the client called it.
+        file_format : str
+            Family that the reader recognised.
+        metadata : mapping
+            What inspection read, each value with its origin.
+
+        Returns
+        -------
+        record : ExposureRecord
+            The exposure.
+        created : bool
+            False where it was there before.
+        """
+        with self._database.write() as transaction:
+            created = insert_unless_there(
+                transaction,
+                exposures,
+                {
+                    "id": new_id("exp"),
+                    "owner": scope.name,
+                    "sha256": blob.sha256,
+                    "size": blob.size,
+                    "filename": filename,
+                    "format": file_format,
+                    "metadata": clean_json(metadata),
+                    "created_at": transaction.now(),
+                },
+            )
+            row = (
+                transaction.connection.execute(
+                    sa.select(exposures).where(exposures.c.owner == scope.name, exposures.c.sha256 == blob.sha256)
+                )
+                .mappings()
+                .one()
+            )
+        return _record(row), created
+
+    def get(self, scope: Scope, exposure_id: str) -> ExposureRecord | None:
+        """One exposure, or None."""
+        with self._database.read() as transaction:
+            return self._get(transaction, scope, exposure_id)
+
+    def get_many(
+        self, transaction: Transaction, scope: Scope, exposure_ids: Sequence[str]
+    ) -> list[ExposureRecord | None]:
+        """Several exposures in the order asked for, inside a transaction that goes on."""
+        return [self._get(transaction, scope, exposure_id) for exposure_id in exposure_ids]
+
+    def list(self, scope: Scope, *, after: str | None = None, limit: int = 50) -> Page[ExposureRecord]:
+        """Exposures, newest first."""
+        query = sa.select(exposures).where(visible(exposures.c.owner, scope))
+        if after is not None:
+            query = query.where(exposures.c.id < after)
+        with self._database.read() as transaction:
+            rows = (
+                transaction.connection.execute(query.order_by(exposures.c.id.desc()).limit(limit + 1)).mappings().all()
+            )
+        items = tuple(_record(row) for row in rows[:limit])
+        return Page(items, items[-1].id if len(rows) > limit else None)
+
+    def delete(self, scope: Scope, exposure_id: str) -> None:
+        """Forget an exposure; its bytes stay until no finished job refers to them.
+
+        Raises
+        ------
+        NotFoundError
+            It does not exist.
+        InUseError
+            An active job needs it.
+        """
+        with self._database.write() as transaction:
+            if self._get(transaction, scope, exposure_id) is None:
+                raise NotFoundError("exposure", exposure_id)
+            users = transaction.connection.execute(
+                sa.select(jobs.c.id)
+                .join(job_inputs, job_inputs.c.job_pk == jobs.c.pk)
+                .where(job_inputs.c.ref_id == exposure_id, jobs.c.phase.in_(ACTIVE_PHASES))
+            ).scalars()
+            if job_ids := tuple(users):
+                raise InUseError("exposure", exposure_id, job_ids)
+            transaction.connection.execute(sa.delete(exposures).where(exposures.c.id == exposure_id))
+
+    def _get(self, transaction: Transaction, scope: Scope, exposure_id: str) -> ExposureRecord | None:
+        row = (
+            transaction.connection.execute(
+                sa.select(exposures).where(exposures.c.id == exposure_id, visible(exposures.c.owner, scope))
+            )
+            .mappings()
+            .one_or_none()
+        )
+        return None if row is None else _record(row)
+
+
+def _record(row: sa.RowMapping) -> ExposureRecord:
+    return ExposureRecord(**row)

@@ -1,0 +1,239 @@
+"""Changes of jobs: each a single statement that carries its own condition.
+
+Only `service.jobs.states` calls `compare_and_set`, so a phase changes nowhere else.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+
+from service.storage.records import Fence, JobRecord, Phase, ProductRecord, Scope, StageRecord
+from service.storage.repositories.base import Repository, clean_json, visible
+from service.storage.repositories.jobs import job_record
+from service.storage.tables import (
+    idempotency_keys,
+    job_documents,
+    job_events,
+    job_inputs,
+    job_stages,
+    jobs,
+    products,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Mapping, Sequence
+
+    from service.storage.database import Transaction
+
+__all__ = ["JobChanges"]
+
+
+class JobChanges(Repository):
+    """Writes on jobs and on what hangs on them; all take part in the caller's transaction."""
+
+    def insert(self, transaction: Transaction, values: Mapping[str, Any]) -> JobRecord:
+        """A new row of the jobs table."""
+        now = transaction.now()
+        row = transaction.connection.execute(
+            sa.insert(jobs)
+            .values(
+                created_at=now,
+                updated_at=now,
+                version=1,
+                attempt=0,
+                sent_attempt=0,
+                losses=0,
+                progress=0.0,
+                cancel_requested=False,
+                warnings=[],
+                **{name: clean_json(value) if name == "spec" else value for name, value in values.items()},
+            )
+            .returning(jobs)
+        )
+        return job_record(row.mappings().one())
+
+    def compare_and_set(
+        self,
+        transaction: Transaction,
+        job_id: str,
+        changes: Mapping[str, Any],
+        *,
+        phase: Phase,
+        attempt: int | None = None,
+        worker: str | None = None,
+        lease_before: datetime | None = None,
+        cancel_requested: bool | None = None,
+        visible_change: bool = True,
+    ) -> JobRecord | None:
+        """Change a job if it is still as expected.
+
+        Parameters
+        ----------
+        transaction : Transaction
+            In which the change takes effect.
+        job_id : str
+            The job.
+        changes : mapping
+            New values by column.
+        phase : Phase
+            The phase that it must be in.
+        attempt, worker : optional
+            The fence: values that it must have.
+        lease_before : datetime, optional
+            Its lease must have run out before this.
+        cancel_requested : bool, optional
+            Whether it must, or must not, have been asked to stop.
+        visible_change : bool
+            Whether a client would see a difference; the version grows then.
+
+        Returns
+        -------
+        JobRecord or None
+            The job as it is now; None where it was not as expected, and nothing was changed.
+        """
+        conditions = [jobs.c.id == job_id, jobs.c.phase == phase]
+        if attempt is not None:
+            conditions.append(jobs.c.attempt == attempt)
+        if worker is not None:
+            conditions.append(jobs.c.worker == worker)
+        if lease_before is not None:
+            conditions.append(jobs.c.lease_until < lease_before)
+        if cancel_requested is not None:
+            conditions.append(jobs.c.cancel_requested.is_(cancel_requested))
+        values = {
+            name: clean_json(value) if name in ("error", "warnings") else value for name, value in changes.items()
+        }
+        if visible_change:
+            values |= {"version": jobs.c.version + 1, "updated_at": transaction.now()}
+        result = transaction.connection.execute(sa.update(jobs).where(*conditions).values(values).returning(jobs))
+        row = result.mappings().one_or_none()
+        return None if row is None else job_record(row)
+
+    def add_events(self, transaction: Transaction, job: JobRecord, events: Iterable[tuple[str, Any]]) -> None:
+        """Append lines to a job's story, each a kind and its data."""
+        now = transaction.now()
+        rows = [{"job_pk": job.pk, "kind": kind, "data": clean_json(data), "at": now} for kind, data in events]
+        if rows:
+            transaction.connection.execute(sa.insert(job_events), rows)
+
+    def set_stages(self, transaction: Transaction, job: JobRecord, stages: Sequence[StageRecord]) -> None:
+        """Replace the list of finished stages."""
+        transaction.connection.execute(sa.delete(job_stages).where(job_stages.c.job_pk == job.pk))
+        rows = [
+            {
+                "job_pk": job.pk,
+                "ordinal": ordinal,
+                "name": stage.name,
+                "seconds": stage.seconds,
+                "numbers": clean_json(stage.numbers),
+            }
+            for ordinal, stage in enumerate(stages)
+        ]
+        if rows:
+            transaction.connection.execute(sa.insert(job_stages), rows)
+
+    def set_document(self, transaction: Transaction, job: JobRecord, kind: str, body: Mapping[str, Any]) -> None:
+        """Write a long document of a job, over the one of that kind."""
+        transaction.connection.execute(
+            sa.delete(job_documents).where(job_documents.c.job_pk == job.pk, job_documents.c.kind == kind)
+        )
+        transaction.connection.execute(sa.insert(job_documents).values(job_pk=job.pk, kind=kind, body=clean_json(body)))
+
+    def add_inputs(self, transaction: Transaction, job: JobRecord, inputs: Iterable[tuple[str, str, str]]) -> None:
+        """Record what a job reads: kind, id and SHA-256 of each."""
+        rows = [
+            {"job_pk": job.pk, "kind": kind, "ordinal": ordinal, "ref_id": ref_id, "sha256": sha256}
+            for ordinal, (kind, ref_id, sha256) in enumerate(inputs)
+        ]
+        if rows:
+            transaction.connection.execute(sa.insert(job_inputs), rows)
+
+    def add_products(self, transaction: Transaction, job: JobRecord, records: Iterable[ProductRecord]) -> None:
+        """Publish files."""
+        rows = [
+            {
+                "job_pk": job.pk,
+                **{name: getattr(record, name) for name in ProductRecord.__dataclass_fields__},
+            }
+            for record in records
+        ]
+        if rows:
+            transaction.connection.execute(sa.insert(products), rows)
+
+    def mark_sent(self, transaction: Transaction, job_id: str, attempt: int) -> None:
+        """Record that an attempt was handed to the delivery engine; clients see no difference."""
+        transaction.connection.execute(
+            sa.update(jobs)
+            .where(jobs.c.id == job_id, jobs.c.sent_attempt < attempt)
+            .values(sent_attempt=attempt, updated_at=transaction.now())
+        )
+
+    def delete(self, transaction: Transaction, scope: Scope, job_id: str, phases: Collection[Phase]) -> bool:
+        """Remove a job that is in one of some phases, with all that hangs on it; whether there was one."""
+        connection = transaction.connection
+        deleted = connection.execute(
+            sa.delete(jobs).where(jobs.c.id == job_id, visible(jobs.c.owner, scope), jobs.c.phase.in_(tuple(phases)))
+        ).rowcount
+        if deleted:
+            connection.execute(sa.delete(idempotency_keys).where(idempotency_keys.c.job_id == job_id))
+        return bool(deleted)
+
+    def waiting(self, *, limit: int = 100_000) -> list[JobRecord]:
+        """Queued jobs in the order in which they should run."""
+        query = (
+            sa.select(jobs).where(jobs.c.phase == Phase.QUEUED).order_by(jobs.c.priority.desc(), jobs.c.pk).limit(limit)
+        )
+        return self._records(query)
+
+    def unsent(self, *, limit: int = 1000) -> list[JobRecord]:
+        """Queued jobs whose next attempt was never handed to the delivery engine."""
+        query = (
+            sa.select(jobs)
+            .where(jobs.c.phase == Phase.QUEUED, jobs.c.sent_attempt <= jobs.c.attempt)
+            .order_by(jobs.c.priority.desc(), jobs.c.pk)
+            .limit(limit)
+        )
+        return self._records(query)
+
+    def expired(self, now: datetime) -> list[JobRecord]:
+        """Executing jobs whose lease has run out."""
+        return self._records(sa.select(jobs).where(jobs.c.phase == Phase.EXECUTING, jobs.c.lease_until < now))
+
+    def executing_on(self, worker: str) -> list[JobRecord]:
+        """Jobs that a worker runs."""
+        return self._records(sa.select(jobs).where(jobs.c.phase == Phase.EXECUTING, jobs.c.worker == worker))
+
+    def cancelled_on(self, worker: str) -> set[tuple[str, int]]:
+        """Id and attempt of those jobs of a worker that were asked to stop."""
+        query = sa.select(jobs.c.id, jobs.c.attempt).where(
+            jobs.c.phase == Phase.EXECUTING, jobs.c.worker == worker, jobs.c.cancel_requested.is_(True)
+        )
+        with self._database.read() as transaction:
+            return {(row.id, row.attempt) for row in transaction.connection.execute(query)}
+
+    def fenced(self, transaction: Transaction, fence: Fence) -> JobRecord | None:
+        """The job behind a fence, locked to the end of the transaction; None where the fence has fallen."""
+        result = transaction.connection.execute(
+            sa.select(jobs)
+            .where(
+                jobs.c.id == fence.job_id,
+                jobs.c.phase == Phase.EXECUTING,
+                jobs.c.attempt == fence.attempt,
+                jobs.c.worker == fence.worker,
+            )
+            .with_for_update()
+        )
+        row = result.mappings().one_or_none()
+        return None if row is None else job_record(row)
+
+    def now(self) -> datetime:
+        """The present by the database's clock."""
+        with self._database.read() as transaction:
+            return transaction.now()
+
+    def _records(self, query: sa.Select[Any]) -> list[JobRecord]:
+        with self._database.read() as transaction:
+            return [job_record(row) for row in transaction.connection.execute(query).mappings()]

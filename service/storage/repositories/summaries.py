@@ -1,0 +1,130 @@
+"""Summary statistics, one typed row a job."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+
+from service.exposure.summary import summary_fields
+from service.storage.records import JobRecord, Page, Scope
+from service.storage.repositories.base import Repository, clean_json, visible
+from service.storage.tables import jobs, summaries
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from service.storage.database import Transaction
+
+__all__ = ["SummaryRepository"]
+
+_FIELDS = tuple(field.name for field in summary_fields())
+_IDENTITY = ("instrument", "band", "physical_filter", "visit", "detector", "observed_at")
+
+
+class SummaryRepository(Repository):
+    """Statistics by job, and across jobs."""
+
+    def insert(
+        self, transaction: Transaction, job: JobRecord, stats: Mapping[str, Any], identity: Mapping[str, Any]
+    ) -> None:
+        """Write the row of a job.
+
+        Parameters
+        ----------
+        transaction : Transaction
+            The publishing one.
+        job : JobRecord
+            Whose statistics these are.
+        stats : mapping
+            Value by field name; non-finite numbers become NULL.
+        identity : mapping
+            ``instrument``, ``band``, ``physical_filter``, ``visit``, ``detector``, ``observed_at``, where known.
+
+        Raises
+        ------
+        KeyError
+            A name that is not a statistic.
+        """
+        unknown = set(stats) - set(_FIELDS)
+        if unknown:
+            raise KeyError(f"not summary statistics: {sorted(unknown)}")
+        transaction.connection.execute(
+            sa.insert(summaries).values(
+                job_pk=job.pk,
+                owner=job.owner,
+                created_at=transaction.now(),
+                **{name: identity.get(name) for name in _IDENTITY},
+                **{name: clean_json(stats.get(name)) for name in _FIELDS},
+            )
+        )
+
+    def get(self, job: JobRecord) -> dict[str, Any] | None:
+        """Statistics of a job in the order of the file format; None where there are none."""
+        columns = [summaries.c[name] for name in _FIELDS]
+        with self._database.read() as transaction:
+            row = (
+                transaction.connection.execute(sa.select(*columns).where(summaries.c.job_pk == job.pk))
+                .mappings()
+                .one_or_none()
+            )
+        return None if row is None else dict(row)
+
+    def list(
+        self,
+        scope: Scope,
+        *,
+        instrument: str | None = None,
+        band: str | None = None,
+        since: datetime | None = None,
+        fields: Sequence[str] | None = None,
+        after: str | None = None,
+        limit: int = 100,
+    ) -> Page[dict[str, Any]]:
+        """Statistics across jobs, newest first.
+
+        Parameters
+        ----------
+        scope : Scope
+            Whose jobs.
+        instrument, band : str, optional
+            Only these.
+        since : datetime, optional
+            Only jobs published at or after this moment.
+        fields : sequence of str, optional
+            Statistics wanted; all by default.
+        after : str, optional
+            Cursor of the page before.
+        limit : int
+            Rows of a page.
+
+        Returns
+        -------
+        Page of dict
+            ``job_id``, ``created_at``, the identity columns and the statistics.
+
+        Raises
+        ------
+        KeyError
+            A field that does not exist.
+        """
+        names = tuple(_FIELDS if fields is None else fields)
+        for name in names:
+            if name not in _FIELDS:
+                raise KeyError(name)
+        chosen = [summaries.c[name] for name in (*_IDENTITY, "created_at", *names)]
+        query = sa.select(jobs.c.id.label("job_id"), *chosen).join(jobs, jobs.c.pk == summaries.c.job_pk)
+        query = query.where(visible(summaries.c.owner, scope))
+        if instrument is not None:
+            query = query.where(summaries.c.instrument == instrument)
+        if band is not None:
+            query = query.where(summaries.c.band == band)
+        if since is not None:
+            query = query.where(summaries.c.created_at >= since)
+        if after is not None:
+            query = query.where(jobs.c.id < after)
+        with self._database.read() as transaction:
+            rows = transaction.connection.execute(query.order_by(jobs.c.id.desc()).limit(limit + 1)).mappings().all()
+        items = tuple(dict(row) for row in rows[:limit])
+        return Page(items, items[-1]["job_id"] if len(rows) > limit else None)

@@ -1,0 +1,60 @@
+"""All that the service keeps, behind one object."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from service.storage.blobs import LocalBlobStore
+from service.storage.database import Database
+from service.storage.errors import StorageUnavailableError
+from service.storage.migration import current_revision, head_revision
+from service.storage.repositories.catalogs import CatalogRepository
+from service.storage.repositories.exposures import ExposureRepository
+from service.storage.repositories.idempotency import IdempotencyRepository
+from service.storage.repositories.job_changes import JobChanges
+from service.storage.repositories.jobs import JobRepository
+from service.storage.repositories.refcats import RefcatRepository
+from service.storage.repositories.summaries import SummaryRepository
+
+if TYPE_CHECKING:
+    from service.settings import Settings
+
+__all__ = ["Storage"]
+
+
+class Storage:
+    """The database, the blobs and the repositories over them.
+
+    Parameters
+    ----------
+    settings : Settings
+        Where they are. The tables must exist: see `service.storage.migration.migrate`.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        settings.data_dir.mkdir(parents=True, exist_ok=True)
+        self.database = Database(settings.jobs_url)
+        self.blobs = LocalBlobStore(settings.blob_dir)
+        self.exposures = ExposureRepository(self.database)
+        self.refcats = RefcatRepository(self.database)
+        self.jobs = JobRepository(self.database)
+        self.job_changes = JobChanges(self.database)
+        self.catalogs = CatalogRepository(self.database, self.blobs)
+        self.summaries = SummaryRepository(self.database)
+        self.idempotency = IdempotencyRepository(self.database)
+
+    def check(self) -> None:
+        """Make sure that the database answers and has the tables of this code.
+
+        Raises
+        ------
+        StorageUnavailableError
+            It does not.
+        """
+        current, head = current_revision(self.database), head_revision()
+        if current != head:
+            raise StorageUnavailableError(f"the database is at revision {current}, this code needs {head}")
+
+    def close(self) -> None:
+        """Close all connections."""
+        self.database.close()

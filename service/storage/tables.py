@@ -1,0 +1,263 @@
+"""The tables. Everything that asks them something lives in `service.storage.repositories`."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.types import TypeDecorator
+
+from service.exposure.star_schema import psf_star_schema, star_schema
+from service.exposure.summary import summary_fields
+
+if TYPE_CHECKING:
+    from service.exposure.catalog import Schema
+
+__all__ = [
+    "CATALOG_TABLES",
+    "UtcDateTime",
+    "exposures",
+    "idempotency_keys",
+    "job_documents",
+    "job_events",
+    "job_inputs",
+    "job_stages",
+    "jobs",
+    "metadata",
+    "products",
+    "refcats",
+    "summaries",
+]
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """Aware UTC moments; SQLite, which knows no zones, gets them without."""
+
+    impl = sa.DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:
+        """To UTC; a naive moment is refused."""
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError("a moment without a time zone cannot be stored")
+        value = value.astimezone(UTC)
+        return value.replace(tzinfo=None) if dialect.name == "sqlite" else value
+
+    def process_result_value(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:
+        """Aware, UTC."""
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+metadata = sa.MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+# SQLite numbers rows by itself only in a column declared INTEGER.
+_RowNumber = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+_Json = sa.JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")
+_Sha256 = sa.String(64)
+_Id = sa.String(40)
+_Name = sa.String(255)
+
+
+def _job_key(*, primary_key: bool = False) -> sa.Column[Any]:
+    return sa.Column(
+        "job_pk",
+        sa.BigInteger,
+        sa.ForeignKey("jobs.pk", ondelete="CASCADE"),
+        primary_key=primary_key,
+        nullable=False,
+        autoincrement=False,
+    )
+
+
+exposures = sa.Table(
+    "exposures",
+    metadata,
+    sa.Column("id", _Id, primary_key=True),
+    sa.Column("owner", _Name, nullable=False),
+    sa.Column("sha256", _Sha256, nullable=False, index=True),
+    sa.Column("size", sa.BigInteger, nullable=False),
+    sa.Column("filename", sa.Text),
+    sa.Column("format", sa.String(40), nullable=False),
+    sa.Column("metadata", _Json, nullable=False),
+    sa.Column("created_at", UtcDateTime, nullable=False),
+    sa.UniqueConstraint("owner", "sha256"),
+)
+
+refcats = sa.Table(
+    "refcats",
+    metadata,
+    sa.Column("id", _Id, primary_key=True),
+    sa.Column("owner", _Name, nullable=False),
+    sa.Column("name", _Name, nullable=False),
+    sa.Column("sha256", _Sha256, nullable=False),
+    sa.Column("rows", sa.BigInteger, nullable=False),
+    sa.Column("info", _Json, nullable=False),
+    sa.Column("created_at", UtcDateTime, nullable=False),
+    sa.UniqueConstraint("owner", "name"),
+)
+
+jobs = sa.Table(
+    "jobs",
+    metadata,
+    sa.Column("pk", _RowNumber, primary_key=True, autoincrement=True),
+    sa.Column("id", _Id, nullable=False, unique=True),
+    sa.Column("owner", _Name, nullable=False),
+    sa.Column("run_id", _Name, index=True),
+    sa.Column("dedup_key", _Sha256, nullable=False),
+    sa.Column("phase", sa.String(16), nullable=False),
+    sa.Column("stage", sa.String(80)),
+    sa.Column("progress", sa.Float, nullable=False),
+    sa.Column("version", sa.Integer, nullable=False),
+    sa.Column("priority", sa.Integer, nullable=False),
+    # Fencing: a write of attempt k by worker w happens only while both stand here.
+    sa.Column("attempt", sa.Integer, nullable=False),
+    sa.Column("sent_attempt", sa.Integer, nullable=False),
+    sa.Column("losses", sa.Integer, nullable=False),  # attempts whose process died
+    sa.Column("max_attempts", sa.Integer, nullable=False),
+    sa.Column("worker", sa.String(80)),
+    sa.Column("lease_until", UtcDateTime),
+    sa.Column("cancel_requested", sa.Boolean, nullable=False),
+    sa.Column("spec", _Json, nullable=False),
+    sa.Column("error", _Json),
+    sa.Column("warnings", _Json, nullable=False),
+    sa.Column("time_limit", sa.Float, nullable=False),
+    sa.Column("memory_limit_bytes", sa.BigInteger, nullable=False),
+    sa.Column("created_at", UtcDateTime, nullable=False),
+    sa.Column("updated_at", UtcDateTime, nullable=False),
+    sa.Column("started_at", UtcDateTime),
+    sa.Column("ended_at", UtcDateTime),
+    sa.Column("destruction_at", UtcDateTime),
+    sa.Index("ix_jobs_owner_id", "owner", "id"),
+    sa.Index("ix_jobs_owner_phase_id", "owner", "phase", "id"),
+    sa.Index("ix_jobs_phase_priority_id", "phase", "priority", "id"),
+    sa.Index("ix_jobs_phase_lease_until", "phase", "lease_until"),
+    sa.Index("ix_jobs_owner_dedup_key", "owner", "dedup_key"),
+)
+
+# Long documents beside the row, so that lists and heartbeats do not carry them.
+job_documents = sa.Table(
+    "job_documents",
+    metadata,
+    _job_key(primary_key=True),
+    sa.Column("kind", sa.String(20), primary_key=True),
+    sa.Column("body", _Json, nullable=False),
+)
+
+# What a job reads: nothing named here may be removed while the job is active.
+job_inputs = sa.Table(
+    "job_inputs",
+    metadata,
+    _job_key(primary_key=True),
+    sa.Column("kind", sa.String(16), primary_key=True),
+    sa.Column("ordinal", sa.Integer, primary_key=True),
+    sa.Column("ref_id", _Id, nullable=False),
+    sa.Column("sha256", _Sha256, nullable=False),
+    sa.Index("ix_job_inputs_ref_id", "ref_id"),
+    sa.Index("ix_job_inputs_sha256", "sha256"),
+)
+
+job_stages = sa.Table(
+    "job_stages",
+    metadata,
+    _job_key(primary_key=True),
+    sa.Column("ordinal", sa.Integer, primary_key=True),
+    sa.Column("name", sa.String(80), nullable=False),
+    sa.Column("seconds", sa.Float, nullable=False),
+    sa.Column("numbers", _Json, nullable=False),
+)
+
+job_events = sa.Table(
+    "job_events",
+    metadata,
+    sa.Column("seq", _RowNumber, primary_key=True, autoincrement=True),
+    _job_key(),
+    sa.Column("kind", sa.String(16), nullable=False),
+    sa.Column("data", _Json, nullable=False),
+    sa.Column("at", UtcDateTime, nullable=False),
+    sa.Index("ix_job_events_job_pk_seq", "job_pk", "seq"),
+    sqlite_autoincrement=True,  # a sequence number is never given twice, also after a job was deleted
+)
+
+products = sa.Table(
+    "products",
+    metadata,
+    _job_key(primary_key=True),
+    sa.Column("product", sa.String(60), primary_key=True),
+    sa.Column("format", sa.String(16), primary_key=True),
+    sa.Column("media_type", sa.String(100), nullable=False),
+    sa.Column("filename", _Name, nullable=False),
+    sa.Column("sha256", _Sha256, nullable=False, index=True),
+    sa.Column("size", sa.BigInteger, nullable=False),
+    sa.Column("rows", sa.BigInteger),
+    sa.Column("created_at", UtcDateTime, nullable=False),
+)
+
+idempotency_keys = sa.Table(
+    "idempotency_keys",
+    metadata,
+    sa.Column("owner", _Name, primary_key=True),
+    sa.Column("key", _Name, primary_key=True),
+    sa.Column("fingerprint", _Sha256, nullable=False),
+    sa.Column("job_id", _Id, nullable=False),
+    sa.Column("created_at", UtcDateTime, nullable=False, index=True),
+)
+
+_TYPES: dict[str, type[sa.types.TypeEngine[Any]]] = {
+    "f8": sa.Double,
+    "f4": sa.REAL,
+    "i8": sa.BigInteger,
+    "i4": sa.Integer,
+    "?": sa.Boolean,
+    "U": sa.Text,
+}
+
+
+def _catalog_table(name: str, schema: Schema) -> sa.Table:
+    return sa.Table(
+        name,
+        metadata,
+        _job_key(primary_key=True),
+        sa.Column("row_index", sa.Integer, primary_key=True, autoincrement=False),
+        *(sa.Column(column.name, _TYPES[column.dtype](), nullable=True) for column in schema),
+    )
+
+
+#: Table and schema of each product whose rows are in SQL, one SQL column for each column of the catalogue.
+CATALOG_TABLES: dict[str, tuple[sa.Table, Schema]] = {
+    "single_visit_star_unstandardized": (_catalog_table("stars", star_schema()), star_schema()),
+    "single_visit_psf_star": (_catalog_table("psf_stars", psf_star_schema()), psf_star_schema()),
+}
+
+summaries = sa.Table(
+    "summaries",
+    metadata,
+    _job_key(primary_key=True),
+    sa.Column("owner", _Name, nullable=False),
+    sa.Column("instrument", _Name),
+    sa.Column("band", sa.String(40)),
+    sa.Column("physical_filter", _Name),
+    sa.Column("visit", sa.BigInteger),
+    sa.Column("detector", sa.Integer),
+    sa.Column("observed_at", UtcDateTime),
+    sa.Column("created_at", UtcDateTime, nullable=False),
+    *(
+        sa.Column(field.name, _TYPES[field.dtype]() if field.length == 1 else _Json, nullable=True)
+        for field in summary_fields()
+    ),
+    sa.Index("ix_summaries_owner_created_at", "owner", "created_at"),
+    sa.Index("ix_summaries_instrument_band", "instrument", "band"),
+    sa.Index("ix_summaries_visit", "visit"),
+)
