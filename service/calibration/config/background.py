@@ -10,8 +10,6 @@ from service.calibration.config.base import ConfigModel
 
 __all__ = ["SubtractBackgroundConfig"]
 
-_PIX = {"unit": "pix"}
-
 
 class SubtractBackgroundConfig(ConfigModel):
     """Binned background with a Chebyshev or spline surface (Rubin SubtractBackgroundTask).
@@ -21,10 +19,10 @@ class SubtractBackgroundConfig(ConfigModel):
 
     statistics_property: Literal["MEANCLIP", "MEAN", "MEDIAN"] = Field("MEANCLIP", description="statistic of a cell")
     bin_size: int = Field(
-        128, ge=1, description="cell size in x and y; cells divide the image evenly", json_schema_extra=_PIX
+        128, ge=1, description="cell size in x and y; cells divide the image evenly", json_schema_extra={"unit": "pix"}
     )
-    bin_size_x: int = Field(0, ge=0, description="cell size in x; 0 for bin_size", json_schema_extra=_PIX)
-    bin_size_y: int = Field(0, ge=0, description="cell size in y; 0 for bin_size", json_schema_extra=_PIX)
+    bin_size_x: int = Field(0, ge=0, description="cell size in x; 0 for bin_size", json_schema_extra={"unit": "pix"})
+    bin_size_y: int = Field(0, ge=0, description="cell size in y; 0 for bin_size", json_schema_extra={"unit": "pix"})
     undersample_style: Literal["THROW_EXCEPTION", "REDUCE_INTERP_ORDER", "INCREASE_NXNYSAMPLE"] = Field(
         "REDUCE_INTERP_ORDER", description="what to do where there are too few cells for the model"
     )

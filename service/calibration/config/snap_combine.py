@@ -14,5 +14,5 @@ class SnapCombineConfig(ConfigModel):
 
     bad_mask_planes: tuple[str, ...] = Field(
         (),
-        description="planes of pixels left out; where one snap is bad the other is doubled, where both are NO_DATA is set",
+        description="planes of pixels left out: the other snap is doubled there, or NO_DATA is set where both are",
     )
