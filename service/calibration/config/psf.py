@@ -109,8 +109,8 @@ class PsfexDeterminerConfig(ConfigModel):
 
     name: Literal["psfex"] = Field("psfex", description="Kind of PSF determiner.")
     spatial_order: int = Field(2, ge=0, le=5, description="Degree of the spatial polynomial.")
-    sampling_size: Literal[0.5, 1.0] = Field(
-        0.5, description="Grid pixel of the model in detector pixels.", json_schema_extra=_PIX
+    sampling_size: float = Field(
+        0.5, description="Grid pixel of the model in detector pixels: 0.5 or 1.", json_schema_extra=_PIX
     )
     stamp_size: int = Field(41, ge=11, le=201, description="Odd stamp size.", json_schema_extra=_PIX)
     psfex_basis: Literal["PIXEL_AUTO", "PIXEL"] = Field(
@@ -134,6 +134,13 @@ class PsfexDeterminerConfig(ConfigModel):
         description="What masked pixels of a stamp are when the grid is fitted: zeros with full weight as upstream"
         " (parity: zero_full_weight), or left out.",
     )
+
+    @field_validator("sampling_size")
+    @classmethod
+    def _whole_pixels(cls, value: float) -> float:
+        if value not in (0.5, 1.0):
+            raise ValueError("must be 0.5 or 1")
+        return value
 
     @field_validator("stamp_size")
     @classmethod
