@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -53,6 +54,13 @@ class _ChebyshevSurface:
     def rows(self, start: int, out: NDArray[np.float64]) -> None:
         np.matmul(self._y[start : start + len(out)], self._x, out=out)
 
+    def mean_and_variance(self) -> tuple[float, float]:
+        """Mean and sample variance of the pixels, from the factors alone."""
+        n = self._y.shape[0] * self._x.shape[1]
+        mean = self._y.mean(axis=0) @ self._x.mean(axis=1)
+        squares = np.sum((self._y.T @ self._y) * (self._x @ self._x.T))
+        return float(mean), float(max(squares - n * mean**2, 0.0) / (n - 1))
+
 
 class _SplineSurface:
     """Splines along y through the cells of each column, then along x through the columns at every pixel row."""
@@ -87,7 +95,7 @@ class _SplineSurface:
             out[:, first:last] = self._coefficients[piece, start : start + len(out)] @ powers
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, eq=False)
 class BackgroundModel:
     """Binned statistics of an image and how to draw the full image from them.
 
@@ -136,7 +144,7 @@ class BackgroundModel:
         if self.interp_style not in INTERPOLATION_STYLES or self.undersample_style not in _UNDERSAMPLE_NUMBERS:
             raise ValueError(f"unknown background style {self.interp_style} or {self.undersample_style}")
 
-    @property
+    @cached_property
     def coefficients(self) -> NDArray[np.float64]:
         """Chebyshev coefficients [order in y, order in x], counts, zero beyond the triangle.
 
@@ -163,14 +171,18 @@ class BackgroundModel:
         """Draw the model on the full image, float32 of shape ``bbox.shape``, counts."""
         return _draw([self], self.bbox)
 
+    def blocks(self) -> Iterator[tuple[slice, NDArray[np.float32]]]:
+        """Draw `image` block by block: rows and their values, which the next block overwrites."""
+        return _blocks([self], self.bbox)
+
     def subtract_from(self, image: NDArray[np.float32]) -> None:
-        """Subtract exactly `image` () from a plane, in place and without making that plane."""
-        for rows, model in _chunks([self], self.bbox):
+        """Subtract exactly what `image` draws from a plane, in place and without making that plane."""
+        for rows, model in self.blocks():
             image[rows] -= model
 
     def add_to(self, image: NDArray[np.float32]) -> None:
-        """Add exactly `image` () to a plane, in place and without making that plane."""
-        for rows, model in _chunks([self], self.bbox):
+        """Add exactly what `image` draws to a plane, in place and without making that plane."""
+        for rows, model in self.blocks():
             image[rows] += model
 
     def scaled(self, factor: float) -> BackgroundModel:
@@ -282,28 +294,23 @@ class BackgroundList:
     def add_to(self, image: NDArray[np.float32]) -> None:
         """Add the sum of all models to a plane in place; nothing for an empty list."""
         if self._models:
-            for rows, model in _chunks(self._models, self._box()):
+            for rows, model in _blocks(self._models, self._box()):
                 image[rows] += model
 
     def subtract_from(self, image: NDArray[np.float32]) -> None:
         """Subtract the sum of all models from a plane in place; nothing for an empty list."""
         if self._models:
-            for rows, model in _chunks(self._models, self._box()):
+            for rows, model in _blocks(self._models, self._box()):
                 image[rows] -= model
 
     def mean_and_variance(self) -> tuple[float, float]:
-        """Mean (counts) and sample variance (counts²) of the pixels of `image`, which is not kept."""
-        offset = float("nan")
-        total = squares = 0.0
-        for _, model in _chunks(self._models, self._box()):
-            if offset != offset:
-                offset = float(model[0, 0])  # against the cancellation in the sum of squares
-            deviation = model - np.float32(offset)
-            total += float(deviation.sum(dtype=np.float64))
-            squares += float(np.einsum("ij,ij->", deviation, deviation, dtype=np.float64))
-        n = self._box().width * self._box().height
-        variance = (squares - total**2 / n) / (n - 1) if n > 1 else float("nan")
-        return offset + total / n, variance
+        """Mean (counts) and sample variance (counts²) of the pixels of `image`."""
+        bbox = self._box()
+        surfaces = _surfaces(self._models, bbox)
+        if len(surfaces) == 1 and isinstance(surfaces[0], _ChebyshevSurface):
+            return surfaces[0].mean_and_variance()
+        image = self.image()
+        return float(image.mean(dtype=np.float64)), float(image.var(dtype=np.float64, ddof=1))
 
     def _box(self) -> Box:
         if not self._models:
@@ -366,7 +373,7 @@ def _padded(coefficients: NDArray[np.float64], size: int) -> NDArray[np.float64]
     return np.pad(coefficients, (0, size - len(coefficients)))
 
 
-def _chunks(models: Iterable[BackgroundModel], bbox: Box) -> Iterator[tuple[slice, NDArray[np.float32]]]:
+def _blocks(models: Iterable[BackgroundModel], bbox: Box) -> Iterator[tuple[slice, NDArray[np.float32]]]:
     """Blocks of rows of the sum of models, in float32; each is overwritten by the next."""
     surfaces = _surfaces(models, bbox)
     total = np.empty((_ROWS, bbox.width))
@@ -384,6 +391,6 @@ def _chunks(models: Iterable[BackgroundModel], bbox: Box) -> Iterator[tuple[slic
 
 def _draw(models: Iterable[BackgroundModel], bbox: Box) -> NDArray[np.float32]:
     plane = np.empty(bbox.shape, np.float32)
-    for rows, model in _chunks(models, bbox):
+    for rows, model in _blocks(models, bbox):
         plane[rows] = model
     return plane

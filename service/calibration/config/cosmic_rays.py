@@ -17,7 +17,7 @@ class CosmicRayConfig(ConfigModel):
     n_cr_pixel_max: int = Field(1_000_000, ge=0, description="more cosmic-ray pixels than this are a failure")
     min_sigma: float = Field(
         6.0,
-        description="a pixel has to exceed one pair of neighbours by this many of its sigma; negative: an limit in counts",
+        description="a pixel has to exceed one pair of neighbours by this many of its sigma; negative: -counts",
         json_schema_extra={"unit": "sigma"},
     )
     min_dn: float = Field(

@@ -1,0 +1,182 @@
+"""Fit and subtract the background."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy.ndimage import median_filter
+
+from service.calibration.errors import TooManyMaskedPixelsError
+from service.calibration.kernels.background import CLIPPED_MEAN, MEAN, MEDIAN, cell_statistics
+from service.exposure.background import BackgroundModel, cell_edges
+from service.exposure.grid_interpolation import INTERPOLATION_STYLES
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from service.calibration.config.background import SubtractBackgroundConfig
+    from service.exposure.background import BackgroundList
+    from service.exposure.exposure import Exposure
+    from service.exposure.masked_image import MaskedImage
+
+__all__ = ["fit_background", "subtract_background"]
+
+_LOG = logging.getLogger(__name__)
+_STATISTICS = {"MEAN": MEAN, "MEDIAN": MEDIAN, "MEANCLIP": CLIPPED_MEAN}
+
+
+def fit_background(
+    masked_image: MaskedImage, config: SubtractBackgroundConfig, *, ratio: NDArray[np.float32] | None = None
+) -> BackgroundModel:
+    """Fit a background model; the image is left alone.
+
+    Method: Rubin SubtractBackgroundTask, with pixels that are not finite always ignored.
+
+    Parameters
+    ----------
+    masked_image : MaskedImage
+        Image in counts.
+    config : SubtractBackgroundConfig
+        Cells, statistic and model.
+    ratio : ndarray of float32, shape of the image, optional
+        The model is fitted to the image times this.
+
+    Returns
+    -------
+    BackgroundModel
+        Over the box of the image.
+
+    Raises
+    ------
+    TooManyMaskedPixelsError
+        No pixel is free of the ignored planes and finite.
+    ValueError
+        The two orders differ; the grid is too small for the model and the style is THROW_EXCEPTION.
+    RuntimeError
+        No cell has a finite weight, as in an image without noise.
+    """
+    ny, nx, order = _grid(masked_image, config)
+    bad = np.int32(masked_image.planes.bitmask(config.ignored_pixel_mask))
+    height, width = masked_image.shape
+    value, stderr, count = cell_statistics(
+        masked_image.image,
+        masked_image.mask,
+        bad,
+        np.empty((0, 0), np.float32) if ratio is None else ratio,
+        cell_edges(height, ny),
+        cell_edges(width, nx),
+        _STATISTICS[config.statistics_property],
+        config.num_sigma_clip,
+        config.num_iter,
+    )
+    if not count.any():
+        n_masked = int(np.count_nonzero(masked_image.mask & bad))
+        raise TooManyMaskedPixelsError(
+            "no pixel is left to fit a background to", pixels=height * width, masked=n_masked
+        )
+    model = BackgroundModel(
+        value=_filtered(value) if config.do_filter_super_pixels else value,
+        stderr=stderr,
+        mask=np.zeros(value.shape, np.int32),
+        bbox=masked_image.bbox,
+        interp_style=config.algorithm,
+        undersample_style=config.undersample_style,
+        approx_order=order,
+        weighting=config.weighting,
+        weight_power=config.weight_power,
+    )
+    if order >= 0 and (used := len(model.coefficients) - 1) < order:
+        _LOG.warning(
+            "background order %d lowered to %d: %d of %d cells have values",
+            order,
+            used,
+            np.count_nonzero(count),
+            nx * ny,
+        )
+    return model
+
+
+def subtract_background(
+    exposure: Exposure,
+    backgrounds: BackgroundList,
+    config: SubtractBackgroundConfig,
+    *,
+    ratio: NDArray[np.float32] | None = None,
+) -> BackgroundModel:
+    """Fit a background, subtract exactly its image from the exposure in place and append it to the list.
+
+    Parameters
+    ----------
+    exposure : Exposure
+        Gains the mean and variance of the cumulative background in its metadata lists ``BGMEAN`` and ``BGVAR``.
+    backgrounds : BackgroundList
+        Receives the model, which is in background-flattened units where the ratio is in use.
+    config : SubtractBackgroundConfig
+        How to fit.
+    ratio : ndarray of float32, shape of the image, optional
+        Background-to-photometric ratio, required and used only with ``config.do_apply_flat_background_ratio``.
+
+    Returns
+    -------
+    BackgroundModel
+        The model appended.
+
+    Raises
+    ------
+    RuntimeError
+        The ratio is in use and missing, or see `fit_background`.
+    ValueError
+        The ratio is not an image of the exposure's shape, or see `fit_background`.
+    TooManyMaskedPixelsError
+        See `fit_background`.
+    """
+    image = exposure.masked_image.image
+    used_ratio = _checked_ratio(ratio, image.shape) if config.do_apply_flat_background_ratio else None
+    model = fit_background(exposure.masked_image, config, ratio=used_ratio)
+    if used_ratio is None:
+        model.subtract_from(image)
+    else:
+        for rows, background in model.blocks():
+            image[rows] -= background / used_ratio[rows]
+    backgrounds.append(model)
+    mean, variance = backgrounds.mean_and_variance()
+    for key, number in (("BGMEAN", mean), ("BGVAR", variance)):
+        exposure.metadata[key] = [*exposure.metadata.get(key, []), number]
+    return model
+
+
+def _grid(masked_image: MaskedImage, config: SubtractBackgroundConfig) -> tuple[int, int, int]:
+    """Cells in y and x and the order of the Chebyshev surface (-1 for none)."""
+    height, width = masked_image.shape
+    ny = -(-height // (config.bin_size_y or config.bin_size))
+    nx = -(-width // (config.bin_size_x or config.bin_size))
+    order = config.approx_order_x if config.use_approx else -1
+    if config.use_approx and config.approx_order_y not in (-1, order):
+        raise ValueError(f"background orders {order} in x and {config.approx_order_y} in y differ")
+    needed = order + 1 if config.use_approx else INTERPOLATION_STYLES[config.algorithm]
+    if min(nx, ny) >= needed:
+        return ny, nx, order
+    if config.undersample_style == "THROW_EXCEPTION":
+        raise ValueError(f"a background with {nx} x {ny} cells needs at least {needed} each way")
+    if config.undersample_style == "INCREASE_NXNYSAMPLE":
+        return min(max(ny, needed), height), min(max(nx, needed), width), order
+    if config.use_approx:
+        _LOG.warning("background order %d lowered to %d for %d x %d cells", order, min(nx, ny) - 1, nx, ny)
+        order = min(nx, ny) - 1
+    return ny, nx, order
+
+
+def _filtered(value: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Cells without a value get the median cell, then a 3x3 median filter with reflected edges."""
+    filled = np.where(np.isnan(value), np.nanmedian(value), value)
+    return np.asarray(median_filter(filled, size=3, mode="reflect"), dtype=np.float32)
+
+
+def _checked_ratio(ratio: NDArray[np.float32] | None, shape: tuple[int, ...]) -> NDArray[np.float32]:
+    if ratio is None:
+        raise RuntimeError("do_apply_flat_background_ratio needs the background-to-photometric ratio")
+    if ratio.shape != shape:
+        raise ValueError(f"the background-to-photometric ratio has shape {ratio.shape}, the image {shape}")
+    return np.ascontiguousarray(ratio, dtype=np.float32)
