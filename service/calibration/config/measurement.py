@@ -1,0 +1,152 @@
+"""Settings of the source measurement."""
+
+from __future__ import annotations
+
+from typing import Self
+
+from pydantic import Field, model_validator
+
+from service.calibration.config.base import ConfigModel
+
+__all__ = [
+    "CircularApertureFluxConfig",
+    "CompensatedTophatFluxConfig",
+    "ExtendednessConfig",
+    "HsmMomentsConfig",
+    "MeasurementConfig",
+    "NoiseReplacerConfig",
+    "PixelFlagsConfig",
+    "PsfFluxConfig",
+    "SdssCentroidConfig",
+    "SizeExtendednessConfig",
+]
+
+_PIXELS = {"unit": "pix"}
+_COUNTS = {"unit": "ct"}
+
+
+class NoiseReplacerConfig(ConfigModel):
+    """Noise that hides the neighbours of the source that is measured."""
+
+    noise_offset: float = Field(default=0.0, description="Added to the measured mean.", json_schema_extra=_COUNTS)
+    seed: int = Field(default=1, ge=0, le=2**32 - 1, description="Seed of the noise; upstream always uses 1.")
+
+
+class SdssCentroidConfig(ConfigModel):
+    """base_SdssCentroid."""
+
+    binmax: int = Field(default=16, ge=1, le=256, description="Largest binning that is tried.")
+    peak_min: float = Field(
+        default=-1.0, description="Smoothed peaks below this are binned at least once; negative: any peak will do."
+    )
+    wfac: float = Field(default=1.5, gt=0.0, description="Bin further where the source is wider than this factor.")
+    do_footprint_check: bool = Field(default=True, description="Reset centroids outside the footprint to the peak.")
+    max_dist_to_peak: float = Field(
+        default=1.0,
+        description="Reset centroids farther than this from the first peak; negative: any distance.",
+        json_schema_extra=_PIXELS,
+    )
+
+
+class HsmMomentsConfig(ConfigModel):
+    """ext_shapeHSM_HsmSourceMoments and ext_shapeHSM_HsmPsfMoments."""
+
+    bad_mask_planes: tuple[str, ...] = Field(default=("BAD", "SAT"), description="Source pixels that do not count.")
+    start_factor: float = Field(
+        default=2.5, gt=0.0, description="First guess of a source's size in units of the PSF's trace radius."
+    )
+    precision: float = Field(default=1e-6, gt=0.0, lt=1.0, description="Relative change at which to stop.")
+
+
+class CircularApertureFluxConfig(ConfigModel):
+    """base_CircularApertureFlux: sums of whole pixels."""
+
+    radii: tuple[float, ...] = Field(
+        default=(12.0,),
+        description="Radii; each has columns only where the catalogue's schema declares them.",
+        json_schema_extra=_PIXELS,
+    )
+    max_sinc_radius: float = Field(
+        default=10.0,
+        ge=0.0,
+        description="Radii up to this would need band-limited apertures and are refused; upstream sums them so.",
+        json_schema_extra=_PIXELS,
+    )
+
+    @model_validator(mode="after")
+    def _refuse_sinc_radii(self) -> Self:
+        refused = [radius for radius in self.radii if not radius > self.max_sinc_radius]
+        if refused:
+            raise ValueError(f"radii {refused} are not above max_sinc_radius = {self.max_sinc_radius}")
+        return self
+
+
+class CompensatedTophatFluxConfig(ConfigModel):
+    """base_CompensatedTophatFlux."""
+
+    apertures: tuple[int, ...] = Field(
+        default=(12,),
+        description="Radii; each has columns only where the catalogue's schema declares them.",
+        json_schema_extra=_PIXELS,
+    )
+    inner_scale: float = Field(default=1.0, gt=0.0, description="Inner radius of the annulus over the aperture's.")
+    outer_scale: float = Field(default=1.7, gt=0.0, description="Outer radius of the annulus over the aperture's.")
+
+    @model_validator(mode="after")
+    def _check_annulus(self) -> Self:
+        if self.outer_scale <= self.inner_scale:
+            raise ValueError("outer_scale must be above inner_scale")
+        if any(radius <= 0 for radius in self.apertures):
+            raise ValueError("apertures must be positive")
+        return self
+
+
+class PsfFluxConfig(ConfigModel):
+    """base_PsfFlux."""
+
+    bad_mask_planes: tuple[str, ...] = Field(default=(), description="Pixels that are left out of the fit.")
+
+
+class PixelFlagsConfig(ConfigModel):
+    """base_PixelFlags."""
+
+    masks_fp_anywhere: tuple[str, ...] = Field(
+        default=(), description="Further planes flagged over the footprint, where the schema has the column."
+    )
+    masks_fp_center: tuple[str, ...] = Field(
+        default=(), description="Further planes flagged at the centre, where the schema has the columns."
+    )
+
+
+class SizeExtendednessConfig(ConfigModel):
+    """base_ClassificationSizeExtendedness."""
+
+    exponent: float = Field(default=0.5, ge=0.0, description="Power of the PSF's size that scales the difference.")
+
+
+class ExtendednessConfig(ConfigModel):
+    """base_ClassificationExtendedness."""
+
+    flux_ratio: float = Field(
+        default=0.95, gt=0.0, description="A star where this times the model flux is below the PSF flux."
+    )
+
+
+class MeasurementConfig(ConfigModel):
+    """Which sources see what, and how each measurement is made."""
+
+    do_replace_with_noise: bool = Field(default=True, description="Hide all other sources while one is measured.")
+    keep_stale_flags: bool = Field(
+        default=False,
+        description="Measuring the same rows again keeps earlier failure flags and, where a measurement fails, the "
+        "earlier value, as upstream does (parity: true). By default every measurement starts afresh.",
+    )
+    noise_replacer: NoiseReplacerConfig = NoiseReplacerConfig()
+    centroid: SdssCentroidConfig = SdssCentroidConfig()
+    moments: HsmMomentsConfig = HsmMomentsConfig()
+    circular_aperture: CircularApertureFluxConfig = CircularApertureFluxConfig()
+    compensated_tophat: CompensatedTophatFluxConfig = CompensatedTophatFluxConfig()
+    psf_flux: PsfFluxConfig = PsfFluxConfig()
+    pixel_flags: PixelFlagsConfig = PixelFlagsConfig()
+    size_extendedness: SizeExtendednessConfig = SizeExtendednessConfig()
+    extendedness: ExtendednessConfig = ExtendednessConfig()

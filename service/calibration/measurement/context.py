@@ -1,0 +1,89 @@
+"""What every measurement plugin is handed: the catalogue, the pixels without neighbours, and where to write."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+    from service.calibration.kernels.noise_replacement import NoiseReplacedPlane
+    from service.exposure.catalog import SourceCatalog
+    from service.exposure.masked_image import MaskedImage
+    from service.exposure.psf import Psf
+
+__all__ = ["MeasurementContext"]
+
+_CHUNK = 256  # PSF stamps held at once
+
+
+@dataclass(slots=True)
+class MeasurementContext:
+    """One measurement of one catalogue.
+
+    Parameters
+    ----------
+    catalog : SourceCatalog
+        Filled in place.
+    masked_image : MaskedImage
+        True pixels.
+    psf : Psf
+        In force.
+    plane : NoiseReplacedPlane
+        Pixels in which all sources are hidden, array coordinates.
+    keep_stale : bool
+        Earlier flags stay set, and earlier values where there is no new one.
+    """
+
+    catalog: SourceCatalog
+    masked_image: MaskedImage
+    psf: Psf
+    plane: NoiseReplacedPlane
+    keep_stale: bool = False
+    invalid_psf: NDArray[np.bool_] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.invalid_psf = np.zeros(len(self.catalog), bool)
+
+    @property
+    def origin(self) -> NDArray[np.float64]:
+        """Parent coordinates (x, y) of the first pixel."""
+        return np.array([self.masked_image.x0, self.masked_image.y0], dtype=np.float64)
+
+    def has(self, name: str) -> bool:
+        """Whether the catalogue has a column of this true name."""
+        return name in self.catalog.schema
+
+    def chunks(self) -> Iterator[slice]:
+        """Rows in pieces for which the PSF stamps are made together."""
+        for start in range(0, len(self.catalog), _CHUNK):
+            yield slice(start, min(start + _CHUNK, len(self.catalog)))
+
+    def first_peaks(self) -> NDArray[np.float64]:
+        """First peaks (x, y), parent frame, NaN where there is none, shape (n, 2)."""
+        if self.catalog.footprints is None:
+            return np.full((len(self.catalog), 2), np.nan)
+        return self.catalog.footprints.first_peaks
+
+    def centers(self) -> NDArray[np.float64]:
+        """Positions (x, y) of the centroid slot, or of the first peak where that is NaN, parent frame, shape (n, 2)."""
+        centers = np.column_stack([self.catalog["slot_Centroid_x"], self.catalog["slot_Centroid_y"]])
+        return np.where(np.isfinite(centers).all(axis=1, keepdims=True), centers, self.first_peaks())
+
+    def set_value(self, name: str, values: NDArray[Any]) -> None:
+        """Write a measured column; NaN is "not measured"."""
+        if not self.has(name):
+            return
+        if self.keep_stale and values.dtype.kind == "f":
+            values = np.where(np.isnan(values), self.catalog[name], values)
+        self.catalog[name] = values
+
+    def set_flag(self, name: str, values: NDArray[np.bool_]) -> None:
+        """Write a flag column."""
+        if self.has(name):
+            self.catalog[name] = values | self.catalog[name] if self.keep_stale else values

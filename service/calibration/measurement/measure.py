@@ -1,0 +1,109 @@
+"""All single-source measurements of one catalogue, in upstream's order of execution."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from service.calibration.kernels.noise_replacement import hide_all
+from service.calibration.measurement.aperture_flux import measure_circular_aperture_flux
+from service.calibration.measurement.centroid import measure_sdss_centroid
+from service.calibration.measurement.compensated_tophat import measure_compensated_tophat_flux
+from service.calibration.measurement.context import MeasurementContext
+from service.calibration.measurement.extendedness import measure_size_extendedness
+from service.calibration.measurement.gaussian_flux import measure_gaussian_flux
+from service.calibration.measurement.moments import (
+    measure_hsm_psf_moments,
+    measure_hsm_source_moments,
+    psf_trace_radii,
+)
+from service.calibration.measurement.noise_replacement import clipped_mean_std, noise_replaced_plane, plain_plane
+from service.calibration.measurement.pixel_flags import measure_pixel_flags
+from service.calibration.measurement.psf_flux import measure_psf_flux
+
+if TYPE_CHECKING:
+    from service.calibration.config.measurement import MeasurementConfig
+    from service.exposure.catalog import SourceCatalog
+    from service.exposure.exposure import Exposure
+
+__all__ = ["MeasurementNumbers", "measure"]
+
+
+@dataclass(frozen=True, slots=True)
+class MeasurementNumbers:
+    """Numbers of one measurement run.
+
+    Parameters
+    ----------
+    noise_mean, noise_std : float
+        Of the noise that hides neighbours, counts.
+    """
+
+    noise_mean: float
+    noise_std: float
+
+
+def measure(catalog: SourceCatalog, exposure: Exposure, config: MeasurementConfig) -> MeasurementNumbers:
+    """Measure every source of a catalogue with all others hidden behind noise.
+
+    Fills, in place, the columns of those plugins that the catalogue's schema has; the exposure stays as it is. What
+    cannot be measured of a source is NaN with flags set.
+
+    Method: Rubin SingleFrameMeasurementTask. Pixels outside all footprints keep their values; inside, only the source
+    that is measured is visible: children of blends with the pixels that the deblender gave them, all others with
+    those of the image.
+
+    Parameters
+    ----------
+    catalog : SourceCatalog
+        Rows with footprints; ``slot_Centroid`` may hold positions of an earlier run, which are the start of this one.
+    exposure : Exposure
+        With PSF; background subtracted.
+    config : MeasurementConfig
+        Settings.
+
+    Returns
+    -------
+    MeasurementNumbers
+        Mean and sigma of the noise.
+
+    Raises
+    ------
+    ValueError
+        The exposure has no PSF or the catalogue no footprints.
+    """
+    if exposure.psf is None:
+        raise ValueError("measurement needs a PSF")
+    if catalog.footprints is None:
+        raise ValueError("measurement needs footprints")
+    image = exposure.masked_image
+    if config.do_replace_with_noise:
+        plane, mean, std = noise_replaced_plane(image, catalog.footprints, config.noise_replacer)
+    else:
+        plane = plain_plane(image, catalog.footprints)
+        mean, std = clipped_mean_std(image.image)
+    context = MeasurementContext(catalog, image, exposure.psf, plane, config.keep_stale_flags)
+    _run(context, config)
+    return MeasurementNumbers(noise_mean=mean, noise_std=std)
+
+
+def _run(context: MeasurementContext, config: MeasurementConfig) -> None:
+    """Run the plugins; each ends with every source hidden again."""
+    measure_sdss_centroid(context, config.centroid)
+    psf_sigmas = psf_trace_radii(context)
+    if context.has("ext_shapeHSM_HsmPsfMoments_flag"):
+        measure_hsm_psf_moments(context, psf_sigmas, config.moments)
+    hide_all(context.plane)
+    measure_hsm_source_moments(context, psf_sigmas, config.moments)
+    hide_all(context.plane)
+    measure_circular_aperture_flux(context, config.circular_aperture)
+    if context.has("base_ClassificationSizeExtendedness_flag"):
+        measure_size_extendedness(context, config.size_extendedness)
+    hide_all(context.plane)
+    measure_compensated_tophat_flux(context, config.compensated_tophat)
+    hide_all(context.plane)
+    measure_gaussian_flux(context)
+    measure_pixel_flags(context, config.pixel_flags)
+    hide_all(context.plane)
+    measure_psf_flux(context, config.psf_flux)
+    context.set_flag("base_InvalidPsf_flag", context.invalid_psf)

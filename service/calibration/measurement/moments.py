@@ -1,0 +1,86 @@
+"""ext_shapeHSM: adaptive moments of the sources and of the PSF."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from service.calibration.kernels.adaptive_moments import MOMENTS_FLAGS, measure_psf_moments, measure_source_moments
+from service.exposure.psf import trace_radii
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from service.calibration.config.measurement import HsmMomentsConfig
+    from service.calibration.measurement.context import MeasurementContext
+
+__all__ = ["measure_hsm_psf_moments", "measure_hsm_source_moments"]
+
+_COLUMNS = ("x", "y", "xx", "yy", "xy")
+
+
+def measure_hsm_source_moments(
+    context: MeasurementContext, psf_sigmas: NDArray[np.float64], config: HsmMomentsConfig
+) -> None:
+    """Fill the ``ext_shapeHSM_HsmSourceMoments`` columns.
+
+    The stamp is the bounding box of the footprint. ``psf_sigmas`` (n,) are the PSF's trace radii in px.
+
+    Method: Hirata and Seljak (2003) adaptive moments.
+    """
+    image = context.masked_image
+    centers = context.centers()
+    values = np.full((len(centers), len(_COLUMNS)), np.nan)
+    flags = np.zeros((len(centers), len(MOMENTS_FLAGS)), bool)
+    offset = np.tile(context.origin.astype(np.int32), 2)
+    boxes = np.tile(np.array([0, 0, -1, -1], np.int32), (len(centers), 1))
+    if context.catalog.footprints is not None:
+        boxes = context.catalog.footprints.boxes
+    boxes = np.where((boxes[:, 2:] < boxes[:, :2]).any(axis=1, keepdims=True), boxes, boxes - offset)
+    measure_source_moments(
+        context.plane,
+        image.mask,
+        image.planes.bitmask(config.bad_mask_planes),
+        boxes,
+        centers - context.origin,
+        config.start_factor * psf_sigmas,
+        config.precision,
+        values,
+        flags,
+    )
+    values[:, :2] += context.origin
+    _write(context, "ext_shapeHSM_HsmSourceMoments", values, flags)
+
+
+def measure_hsm_psf_moments(
+    context: MeasurementContext, psf_sigmas: NDArray[np.float64], config: HsmMomentsConfig
+) -> None:
+    """Fill the ``ext_shapeHSM_HsmPsfMoments`` columns: moments of the PSF's centred image at each source."""
+    centers = _psf_positions(context)
+    values = np.full((len(centers), len(_COLUMNS)), np.nan)
+    flags = np.zeros((len(centers), len(MOMENTS_FLAGS)), bool)
+    for rows in context.chunks():
+        stamps = context.psf.kernel_images(centers[rows, 0], centers[rows, 1])
+        measure_psf_moments(stamps, psf_sigmas[rows], config.precision, values[rows], flags[rows])
+    _write(context, "ext_shapeHSM_HsmPsfMoments", values, flags)
+
+
+def psf_trace_radii(context: MeasurementContext) -> NDArray[np.float64]:
+    """Trace radii of the PSF at the sources, px, shape (n,)."""
+    centers = _psf_positions(context)
+    return trace_radii(context.psf.shapes(centers[:, 0], centers[:, 1]))
+
+
+def _psf_positions(context: MeasurementContext) -> NDArray[np.float64]:
+    """Centres, or the PSF's average position for sources that have none."""
+    centers = context.centers()
+    return np.where(np.isfinite(centers), centers, context.psf.average_position)
+
+
+def _write(context: MeasurementContext, name: str, values: NDArray[np.float64], flags: NDArray[np.bool_]) -> None:
+    flags[:, 0] |= context.catalog["slot_Centroid_flag"]
+    for k, column in enumerate(_COLUMNS):
+        context.set_value(f"{name}_{column}", values[:, k])
+    for k, column in enumerate(MOMENTS_FLAGS):
+        context.set_flag(f"{name}_{column}", flags[:, k])
