@@ -42,7 +42,7 @@ def lanczos_matrices(shift: NDArray[np.float64], n_in: int, n_out: int, step: fl
     Returns
     -------
     ndarray of float32, shape (n, n_out, n_in)
-        A view with contiguous rows.
+        One matrix a shift.
 
     Raises
     ------
@@ -67,7 +67,8 @@ def lanczos_matrices(shift: NDArray[np.float64], n_in: int, n_out: int, step: fl
         strides = (rows.strides[0], rows.strides[1] + stride * rows.strides[2], rows.strides[2])
         band = np.lib.stride_tricks.as_strided(rows, (n, rows.shape[1], len(_TAPS)), strides)
         band[:] = weights[:, None, :]
-    matrices = padded[:, :, margin : margin + n_in]
+    # contiguous, because a stack of views sends numpy's matmul down its slow path
+    matrices = np.ascontiguousarray(padded[:, :, margin : margin + n_in])
     _normalise(matrices, first, step, shift)
     return matrices
 

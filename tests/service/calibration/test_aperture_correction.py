@@ -1,0 +1,243 @@
+"""Calibration-flux normalisation and aperture corrections: made-up ratios, and the recorded upstream runs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from numpy.polynomial import chebyshev
+
+from service.calibration.aperture_correction import (
+    apply_aperture_correction,
+    measure_aperture_correction,
+    normalize_calibration_flux,
+)
+from service.calibration.config.aperture_correction import (
+    ApplyApertureCorrectionConfig,
+    MeasureApertureCorrectionConfig,
+    NormalizedCalibrationFluxConfig,
+)
+from service.calibration.errors import MeasureApCorrError, NormalizedCalibrationFluxError
+from service.exposure.ap_corr import ApCorrMap, ChebyshevField
+from service.exposure.catalog import SourceCatalog
+from service.exposure.geometry import Box
+from service.exposure.star_schema import psf_star_schema, star_schema
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from service.exposure.catalog import Schema
+
+BOX = Box(10, -20, 1000, 800)
+RAW = "base_CompensatedTophatFlux_12"
+APERTURE = "base_CircularApertureFlux_12_0"
+NORMALIZED = "base_NormalizedCompensatedTophatFlux"
+RUNS = [
+    ("typical1k", "rubin_classic", 3),
+    ("crowded1k", "rubin_classic", 3),
+    ("sharp1k", "rubin_classic", 3),
+    ("undersampled1k", "rubin_classic", 3),
+    ("typical1k", "rubin_adaptive", 2),
+]
+
+
+def psf_stars(n: int, seed: int = 1) -> SourceCatalog:
+    """PSF stars of S/N 1000 whose reference flux is their calibration flux."""
+    rng = np.random.default_rng(seed)
+    catalog = SourceCatalog.allocate(psf_star_schema(), n)
+    catalog["base_SdssCentroid_x"] = rng.uniform(BOX.x0, BOX.x1, n)
+    catalog["base_SdssCentroid_y"] = rng.uniform(BOX.y0, BOX.y1, n)
+    flux = 10 ** rng.uniform(4, 6, n)
+    for name in (RAW, APERTURE, NORMALIZED, "base_PsfFlux", "base_GaussianFlux"):
+        catalog[f"{name}_instFlux"] = flux
+        catalog[f"{name}_instFluxErr"] = flux / 1000
+    catalog["calib_psf_used"] = True
+    return catalog
+
+
+def correction(catalog: SourceCatalog) -> np.ndarray:
+    u = (catalog["slot_Centroid_x"] - 509.5) / 500
+    v = (catalog["slot_Centroid_y"] - 379.5) / 400
+    return 1.02 + 0.01 * u - 0.02 * v + 0.005 * u * v + 0.003 * (2 * u**2 - 1)
+
+
+def test_smooth_correction_is_recovered_exactly_despite_outliers():
+    catalog = psf_stars(60)
+    catalog["base_PsfFlux_instFlux"] /= correction(catalog)
+    catalog["base_PsfFlux_instFlux"][[3, 17]] *= 1.5
+    catalog["base_PsfFlux_instFlux"][5] = np.nan
+    result = measure_aperture_correction(catalog, BOX, MeasureApertureCorrectionConfig())
+    x, y = catalog["slot_Centroid_x"], catalog["slot_Centroid_y"]
+    np.testing.assert_allclose(result["base_PsfFlux_instFlux"].evaluate(x, y), correction(catalog), rtol=1e-9)
+    np.testing.assert_allclose(result["base_GaussianFlux_instFlux"].evaluate(x, y), 1.0, rtol=1e-12)
+    used = catalog["apcorr_base_PsfFlux_used"]
+    assert not used[[3, 5, 17]].any()
+    assert used.sum() >= 50  # the first clips are about a constant, so the extremes of the gradient may go too
+    assert result["base_PsfFlux_instFluxErr"].evaluate(500.0, 300.0) < 1e-2
+    assert not catalog["apcorr_slot_CalibFlux_used"].any()
+
+
+def test_only_bright_unflagged_psf_stars_count():
+    catalog = psf_stars(40)
+    catalog["calib_psf_used"][:10] = False
+    catalog["base_PsfFlux_instFluxErr"][10:15] *= 5.0
+    catalog[f"{NORMALIZED}_flag"][15:18] = True
+    catalog["base_GaussianFlux_flag"][18:20] = True
+    measure_aperture_correction(catalog, BOX, MeasureApertureCorrectionConfig())
+    np.testing.assert_array_equal(np.flatnonzero(catalog["apcorr_base_PsfFlux_used"]), np.arange(18, 40))
+    np.testing.assert_array_equal(np.flatnonzero(catalog["apcorr_base_GaussianFlux_used"]), np.arange(20, 40))
+
+
+@pytest.mark.parametrize(("n", "order"), [(2, 0), (3, 0), (4, 1), (6, 1), (7, 2), (20, 2)])
+def test_orders_follow_the_number_of_stars(n: int, order: int):
+    result = measure_aperture_correction(psf_stars(n), BOX, MeasureApertureCorrectionConfig())
+    assert result["base_PsfFlux_instFlux"].coefficients.shape == (order + 1, order + 1)
+
+
+def test_one_star_is_too_few_unless_the_flux_may_fail():
+    catalog = psf_stars(1)
+    with pytest.raises(MeasureApCorrError) as failure:
+        measure_aperture_correction(catalog, BOX, MeasureApertureCorrectionConfig())
+    assert failure.value.numbers == {"name": "base_GaussianFlux", "n_sources": 1, "ndof": 0, "iteration": 0}
+    allowed = MeasureApertureCorrectionConfig(allow_failure=("base_GaussianFlux", "base_PsfFlux"))
+    assert len(measure_aperture_correction(catalog, BOX, allowed)) == 0
+
+
+def test_normalisation_puts_all_rows_on_the_scale_of_the_aperture():
+    catalog = psf_stars(12)
+    catalog["calib_psf_used"][6:] = False
+    catalog[f"{RAW}_instFlux"] /= 1.04
+    catalog[f"{RAW}_flag"][11] = True
+    fields = ApCorrMap()
+    normalize_calibration_flux(catalog, fields, BOX, NormalizedCalibrationFluxConfig(), measure=True)
+    np.testing.assert_allclose(catalog["slot_CalibFlux_instFlux"], catalog[f"{APERTURE}_instFlux"], rtol=1e-10)
+    np.testing.assert_allclose(catalog["slot_CalibFlux_instFluxErr"], catalog[f"{RAW}_instFluxErr"] * 1.04, rtol=1e-10)
+    np.testing.assert_array_equal(np.flatnonzero(catalog["slot_CalibFlux_flag"]), [11])
+    assert fields[f"{RAW}_instFlux"].evaluate(0.0, 0.0) == pytest.approx(1.04, rel=1e-10)
+    assert fields[f"{RAW}_instFluxErr"].evaluate(0.0, 0.0) == 0.0
+
+
+def test_normalisation_falls_back_to_faint_psf_stars():
+    catalog = psf_stars(5)
+    catalog[f"{RAW}_instFluxErr"] = catalog[f"{RAW}_instFlux"] / 20
+    catalog[f"{APERTURE}_instFlux"] *= np.array([1.1, 1.2, 1.3, 1.4, 9.0])
+    catalog[f"{RAW}_flag"][4] = True
+    fields = ApCorrMap()
+    normalize_calibration_flux(catalog, fields, BOX, NormalizedCalibrationFluxConfig(), measure=True)
+    assert fields[f"{RAW}_instFlux"].evaluate(0.0, 0.0) == pytest.approx(1.25)
+    assert not catalog[f"apcorr_{RAW}_used"].any()
+
+
+def test_normalisation_without_any_star_fails_with_its_counts():
+    catalog = psf_stars(5)
+    catalog[f"{RAW}_flag"][:3] = True
+    catalog[f"{APERTURE}_flag"][2:] = True
+    with pytest.raises(NormalizedCalibrationFluxError) as failure:
+        normalize_calibration_flux(catalog, ApCorrMap(), BOX, NormalizedCalibrationFluxConfig(), measure=True)
+    assert list(failure.value.numbers.values()) == [5, 3, 3]
+
+
+def test_stored_factor_is_applied_and_a_missing_one_is_identity(caplog: pytest.LogCaptureFixture):
+    catalog = psf_stars(3)
+    fields = ApCorrMap({f"{RAW}_instFlux": ChebyshevField.constant(BOX, -2.0)})
+    config = NormalizedCalibrationFluxConfig()
+    normalize_calibration_flux(catalog, fields, BOX, config, measure=False)
+    np.testing.assert_array_equal(catalog["slot_CalibFlux_instFlux"], -2.0 * catalog[f"{RAW}_instFlux"])
+    assert catalog["slot_CalibFlux_flag"].all()
+    normalize_calibration_flux(catalog, ApCorrMap(), BOX, config, measure=False)
+    np.testing.assert_array_equal(catalog["slot_CalibFlux_instFlux"], catalog[f"{RAW}_instFlux"])
+    assert not catalog["slot_CalibFlux_flag"].any()
+    assert "not normalised" in caplog.text
+
+
+def test_application_multiplies_and_flags_what_it_cannot_correct():
+    stars = SourceCatalog.allocate(star_schema(), 3)
+    stars["base_SdssCentroid_x"] = np.array([10.0, 509.5, np.nan])
+    stars["base_SdssCentroid_y"] = 100.0
+    for name in ("base_PsfFlux", "base_GaussianFlux"):
+        stars[f"{name}_instFlux"] = 100.0
+        stars[f"{name}_instFluxErr"] = 10.0
+    falling = ChebyshevField(BOX, np.array([[0.5, 1.0]]))  # -0.5 at the left edge, 0.5 in the middle
+    fields = ApCorrMap(
+        {"base_PsfFlux_instFlux": falling, "base_PsfFlux_instFluxErr": ChebyshevField.constant(BOX, 0.01)}
+    )
+    apply_aperture_correction(stars, fields, ApplyApertureCorrectionConfig())
+    np.testing.assert_allclose(stars["base_PsfFlux_instFlux"], [100, 50, 100])
+    np.testing.assert_allclose(stars["base_PsfFlux_instFluxErr"], [10, 5, 10])
+    np.testing.assert_array_equal(stars["base_PsfFlux_flag_apCorr"], [True, False, True])
+    np.testing.assert_array_equal(stars["base_PsfFlux_flag"], [True, False, True])
+    np.testing.assert_allclose(stars["base_PsfFlux_apCorr"], [-0.499, 0.5, np.nan], atol=1e-12)
+    np.testing.assert_allclose(stars["base_PsfFlux_apCorrErr"], [0.01, 0.01, np.nan])
+    assert stars["base_GaussianFlux_flag_apCorr"].all()
+    assert not stars["base_GaussianFlux_flag"].any()
+    np.testing.assert_array_equal(stars["base_GaussianFlux_instFlux"], 100.0)
+
+
+def read(folder: Path, pattern: str, schema: Schema) -> SourceCatalog:
+    (path,) = folder.glob(pattern)
+    table = pq.read_table(path)
+    catalog = SourceCatalog.allocate(schema, table.num_rows)
+    for name in schema.names:
+        if name in table.column_names:
+            catalog[name] = table.column(name).to_numpy()
+    return catalog
+
+
+def arrays(folder: Path, pattern: str) -> dict[str, np.ndarray]:
+    (path,) = folder.glob(pattern)
+    return dict(np.load(path))
+
+
+@pytest.mark.parametrize(("field", "variant", "k"), RUNS)
+def test_corrections_equal_the_recorded_ones(parity_dir: Path, field: str, variant: str, k: int):
+    stages = parity_dir / field / variant / "stages"
+    box = Box(0, 0, 1024, 1024)
+    catalog = read(stages, f"*_psf_source_measurement_{k}.parquet", psf_star_schema())
+    fields = ApCorrMap()
+    normalize_calibration_flux(catalog, fields, box, NormalizedCalibrationFluxConfig(), measure=True)
+    fields.update(measure_aperture_correction(catalog, box, MeasureApertureCorrectionConfig()))
+    recorded = arrays(stages, "*_apcorr_normalization_1.npz") | arrays(stages, "*_apcorr_main_1.npz")
+    for name in (RAW, "base_PsfFlux", "base_GaussianFlux"):
+        expected = recorded[f"{name}__final_coefficients"]
+        np.testing.assert_allclose(fields[f"{name}_instFlux"].coefficients, expected, atol=1e-12)
+        used = catalog["id"][catalog[f"apcorr_{name}_used"]]
+        np.testing.assert_array_equal(used, recorded[f"{name}__iter4_id"])
+    for name in ("base_PsfFlux", "base_GaussianFlux"):
+        error = fields[f"{name}_instFluxErr"].coefficients
+        np.testing.assert_allclose(error, recorded[f"{name}__error"], rtol=1e-6)
+
+
+@pytest.mark.parametrize(("field", "variant", "k"), RUNS)
+def test_corrected_fluxes_equal_the_recorded_ones(parity_dir: Path, field: str, variant: str, k: int):
+    stages = parity_dir / field / variant / "stages"
+    box = Box(0, 0, 1024, 1024)
+    recorded = arrays(stages, "*_apcorr_normalization_1.npz") | arrays(stages, "*_apcorr_main_1.npz")
+    fields = ApCorrMap()
+    for name in (RAW, "base_PsfFlux", "base_GaussianFlux"):
+        fields[f"{name}_instFlux"] = ChebyshevField(box, recorded[f"{name}__final_coefficients"])
+    stars = read(stages, "*_star_measurement_1.parquet", star_schema())
+    normalize_calibration_flux(stars, fields, box, NormalizedCalibrationFluxConfig(), measure=False)
+    apply_aperture_correction(stars, fields, ApplyApertureCorrectionConfig())
+    after = read(stages, "*_stars_before_selection.parquet", star_schema())
+    np.testing.assert_array_equal(stars["id"], after["id"])
+    for name in ("base_PsfFlux", "base_GaussianFlux", NORMALIZED):
+        for column in (f"{name}_instFlux", f"{name}_instFluxErr"):
+            np.testing.assert_allclose(stars[column], after[column], rtol=1e-10, err_msg=column)
+        np.testing.assert_array_equal(stars[f"{name}_flag"], after[f"{name}_flag"], err_msg=name)
+    np.testing.assert_array_equal(stars["base_PsfFlux_flag_apCorr"], after["base_PsfFlux_flag_apCorr"])
+
+
+def test_field_agrees_with_numpy_chebyshev_and_survives_its_state():
+    coefficients = np.arange(6.0).reshape(2, 3)
+    fields = ApCorrMap({"a_instFlux": ChebyshevField(BOX, coefficients), "b": ChebyshevField.constant(BOX, 7.0)})
+    x, y = np.array([9.5, 1009.5, 509.5]), np.array([-20.5, 779.5, 379.5])
+    expected = chebyshev.chebval2d([-1, 1, 0], [-1, 1, 0], coefficients)
+    np.testing.assert_allclose(fields["a_instFlux"].evaluate(x, y), expected, atol=1e-12)
+    again = ApCorrMap.from_state(*fields.state())
+    assert list(again) == ["a_instFlux", "b"]
+    np.testing.assert_array_equal(again["a_instFlux"].coefficients, coefficients)
+    assert again["b"].bbox == BOX
+    assert again["b"].coefficients.shape == (1, 1)
+    assert fields.scaled(2.0)["b"].evaluate(0.0, 0.0) == 14.0
