@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Self
 
 from pydantic import Field, model_validator
+from pydantic.config import JsonDict
 
 from service.calibration.config.base import ConfigModel
 
@@ -21,8 +22,8 @@ __all__ = [
     "SizeExtendednessConfig",
 ]
 
-_PIXELS = {"unit": "pix"}
-_COUNTS = {"unit": "ct"}
+_PIXELS: JsonDict = {"unit": "pix"}
+_COUNTS: JsonDict = {"unit": "ct"}
 
 
 class NoiseReplacerConfig(ConfigModel):
@@ -54,6 +55,10 @@ class HsmMomentsConfig(ConfigModel):
     bad_mask_planes: tuple[str, ...] = Field(default=("BAD", "SAT"), description="Source pixels that do not count.")
     start_factor: float = Field(
         default=2.5, gt=0.0, description="First guess of a source's size in units of the PSF's trace radius."
+    )
+    flag_galsim: bool = Field(
+        default=True,
+        description="Set flag_galsim where the iteration fails; upstream sets only the general flag (parity: false).",
     )
     precision: float = Field(default=1e-6, gt=0.0, lt=1.0, description="Relative change at which to stop.")
 

@@ -117,7 +117,7 @@ def _adapt(
         dxx = _clamp(4.0 * (sums[3] / sums[0] - 0.5 * xx) / minor)
         dyy = _clamp(4.0 * (sums[4] / sums[0] - 0.5 * yy) / minor)
         dxy = _clamp(4.0 * (sums[5] / sums[0] - 0.5 * xy) / minor)
-        change = np.sqrt(max(dx * dx, dy * dy, abs(dxx), abs(dyy), abs(dxy))) * max(1.0, first_scale / scale)
+        change = max(dx * dx, dy * dy, abs(dxx), abs(dyy), abs(dxy)) * max(1.0, first_scale / scale)
         x += dx * scale
         y += dy * scale
         xx += dxx * minor
@@ -150,6 +150,7 @@ def measure_source_moments(
     plane: NoiseReplacedPlane,
     mask: NDArray[np.int32],
     bad_bits: int,
+    rows: NDArray[np.int64],
     boxes: NDArray[np.int32],
     centers: NDArray[np.float64],
     sigmas: NDArray[np.float64],
@@ -167,6 +168,8 @@ def measure_source_moments(
         Image and footprints, array coordinates.
     mask : ndarray of int32, shape (h, w)
         Pixels with any of ``bad_bits`` do not count.
+    rows : ndarray of int64
+        Sources in the order in which they are measured; all other arrays cover the catalogue.
     boxes : ndarray of int32, shape (n, 4)
         Inclusive ``(x0, y0, x1, y1)``, array coordinates.
     centers : ndarray of float64, shape (n, 2)
@@ -183,7 +186,7 @@ def measure_source_moments(
     height, width = plane.work.shape
     usable = (mask & bad_bits) == 0
     sums, out = np.empty(6), np.empty(5)
-    for i in range(len(boxes)):
+    for i in rows:
         x_low, y_low = max(boxes[i, 0], 0), max(boxes[i, 1], 0)
         x_high, y_high = min(boxes[i, 2], width - 1), min(boxes[i, 3], height - 1)
         x, y = centers[i, 0], centers[i, 1]
@@ -203,6 +206,7 @@ def measure_source_moments(
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def measure_psf_moments(
+    rows: NDArray[np.int64],
     stamps: NDArray[np.float32],
     sigmas: NDArray[np.float64],
     precision: float,
@@ -211,16 +215,18 @@ def measure_psf_moments(
 ) -> None:
     """Adaptive moments of centred stamps (m, h, w); the centroid is given relative to the centre pixel.
 
-    ``sigmas`` (m,), ``values`` (m, 5) and ``flags`` (m, 8) as in `measure_source_moments`.
+    ``stamps`` belong to ``rows`` (m,); ``sigmas`` (n,), ``values`` (n, 5) and ``flags`` (n, 8) cover the catalogue, as
+    in `measure_source_moments`.
     """
     height, width = stamps.shape[1:]
     usable = np.ones((height, width), np.bool_)
     box = (0, 0, width - 1, height - 1)
     x, y = float(width // 2), float(height // 2)
     sums, out = np.empty(6), np.empty(5)
-    for i in range(len(stamps)):
+    for k in range(len(rows)):
+        i = rows[k]
         if not sigmas[i] > 0.0:
             flags[i, _NO_PSF] = flags[i, _FAILURE] = True
             continue
-        found = _adapt(stamps[i], usable, box, x, y, sigmas[i], precision, sums, out)
+        found = _adapt(stamps[k], usable, box, x, y, sigmas[i], precision, sums, out)
         _store(found, out, x, y, values[i], flags[i])

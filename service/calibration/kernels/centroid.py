@@ -230,7 +230,7 @@ def _in_footprint(plane: NoiseReplacedPlane, source: int, x: float, y: float) ->
 def measure_centroids(
     plane: NoiseReplacedPlane,
     variance: NDArray[np.float32],
-    first: int,
+    rows: NDArray[np.int64],
     kernels: NDArray[np.float32],
     sigmas: NDArray[np.float64],
     start: NDArray[np.float64],
@@ -243,7 +243,7 @@ def measure_centroids(
     values: NDArray[np.float64],
     flags: NDArray[np.bool_],
 ) -> None:
-    """Centroids of consecutive sources, each with its neighbours hidden.
+    """Centroids of some sources, each with its neighbours hidden.
 
     Method: Rubin SdssCentroid; quartic interpolation of the image correlated with the PSF.
 
@@ -253,8 +253,9 @@ def measure_centroids(
         Image and footprints, array coordinates.
     variance : ndarray of float32, shape (h, w)
         Counts squared.
-    first : int
-        Row of the first source; ``kernels`` and ``sigmas`` start there, all other arrays cover the catalogue.
+    rows : ndarray of int64, shape (m,)
+        Sources in the order in which they are measured; ``kernels`` and ``sigmas`` belong to them, all other arrays
+        cover the catalogue.
     kernels : ndarray of float32, shape (m, kh, kw)
         PSF images at the start pixels, centred.
     sigmas : ndarray of float64, shape (m,)
@@ -270,8 +271,8 @@ def measure_centroids(
     """
     height, width = plane.work.shape
     out = np.empty(6)
-    for k in range(len(kernels)):
-        i = first + k
+    for k in range(len(rows)):
+        i = rows[k]
         x, y = start[i, 0], start[i, 1]
         values[i, 0], values[i, 1] = x, y
         if not (-0.5 <= x < width - 0.5 and -0.5 <= y < height - 0.5):  # also where it is not finite

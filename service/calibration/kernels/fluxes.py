@@ -53,6 +53,7 @@ def _inside(shape: tuple[int, int], x: float, y: float, radius: float) -> bool:
 def measure_aperture_fluxes(
     plane: NoiseReplacedPlane,
     variance: NDArray[np.float32],
+    rows: NDArray[np.int64],
     centers: NDArray[np.float64],
     radii: NDArray[np.float64],
     values: NDArray[np.float64],
@@ -67,6 +68,8 @@ def measure_aperture_fluxes(
         Image and footprints, array coordinates.
     variance : ndarray of float32, shape (h, w)
         Counts squared.
+    rows : ndarray of int64
+        Sources in the order in which they are measured; all other arrays cover the catalogue.
     centers : ndarray of float64, shape (n, 2)
         Positions, array coordinates.
     radii : ndarray of float64, shape (r,)
@@ -74,7 +77,7 @@ def measure_aperture_fluxes(
     values : ndarray of float64, shape (n, r, 2)
         Filled with flux and error; left alone where the circle is not inside the image.
     """
-    for i in range(len(centers)):
+    for i in rows:
         x, y = centers[i, 0], centers[i, 1]
         show_source(plane, i)
         for k in range(len(radii)):
@@ -89,6 +92,7 @@ def measure_tophat_fluxes(
     plane: NoiseReplacedPlane,
     mask: NDArray[np.int32],
     variance: NDArray[np.float32],
+    rows: NDArray[np.int64],
     centers: NDArray[np.float64],
     radius: float,
     inner_scale: float,
@@ -103,7 +107,7 @@ def measure_tophat_fluxes(
 
     Parameters
     ----------
-    plane, variance, centers
+    plane, variance, rows, centers
         As in `measure_aperture_fluxes`.
     mask : ndarray of int32, shape (h, w)
         Mask plane.
@@ -119,7 +123,7 @@ def measure_tophat_fluxes(
     height, width = plane.work.shape
     scale = 1.0 / (outer_scale * outer_scale - inner_scale * inner_scale)
     half = int(np.ceil(radius * outer_scale))
-    for i in range(len(centers)):
+    for i in rows:
         x, y = centers[i, 0], centers[i, 1]
         if not (half - 0.5 <= x < width - half - 0.5 and half - 0.5 <= y < height - half - 0.5):  # nor where NaN
             bounds[i] = True
@@ -145,6 +149,7 @@ def measure_tophat_fluxes(
 def measure_gaussian_fluxes(
     plane: NoiseReplacedPlane,
     variance: NDArray[np.float32],
+    rows: NDArray[np.int64],
     centers: NDArray[np.float64],
     shapes: NDArray[np.float64],
     values: NDArray[np.float64],
@@ -155,7 +160,7 @@ def measure_gaussian_fluxes(
 
     Parameters
     ----------
-    plane, variance, centers
+    plane, variance, rows, centers
         As in `measure_aperture_fluxes`.
     shapes : ndarray of float64, shape (n, 3)
         xx, yy, xy in px^2.
@@ -163,7 +168,7 @@ def measure_gaussian_fluxes(
         Filled with flux and error; left alone where the shape is singular or not finite or the centre off the image.
     """
     height, width = plane.work.shape
-    for i in range(len(centers)):
+    for i in rows:
         x, y = centers[i, 0], centers[i, 1]
         xx, yy, xy = shapes[i, 0], shapes[i, 1], shapes[i, 2]
         determinant = xx * yy - xy * xy
@@ -191,7 +196,7 @@ def measure_psf_fluxes(
     variance: NDArray[np.float32],
     mask: NDArray[np.int32],
     bad_bits: int,
-    first: int,
+    rows: NDArray[np.int64],
     stamps: NDArray[np.float32],
     x0: NDArray[np.int32],
     y0: NDArray[np.int32],
@@ -199,7 +204,7 @@ def measure_psf_fluxes(
     pixels: NDArray[np.int32],
     truncated: NDArray[np.bool_],
 ) -> None:
-    """Unweighted least-squares amplitudes of the PSF, of consecutive sources, neighbours hidden.
+    """Unweighted least-squares amplitudes of the PSF, of some sources, neighbours hidden.
 
     Method: Rubin PsfFlux.
 
@@ -209,8 +214,9 @@ def measure_psf_fluxes(
         As in `measure_aperture_fluxes`.
     mask, bad_bits
         Pixels with any of these bits are left out.
-    first : int
-        Row of the first source; ``stamps``, ``x0``, ``y0`` start there, the arrays that are filled cover the catalogue.
+    rows : ndarray of int64, shape (m,)
+        Sources in the order in which they are measured; ``stamps``, ``x0`` and ``y0`` belong to them, the arrays that
+        are filled cover the catalogue.
     stamps : ndarray of float32, shape (m, kh, kw)
         PSF at the sub-pixel positions.
     x0, y0 : ndarray of int32, shape (m,)
@@ -223,8 +229,8 @@ def measure_psf_fluxes(
         Set where the stamp is not inside the image.
     """
     height, width = plane.work.shape
-    for k in range(len(stamps)):
-        i = first + k
+    for k in range(len(rows)):
+        i = rows[k]
         stamp = stamps[k]
         j_low, j_high = max(-y0[k], 0), min(height - y0[k], stamp.shape[0])
         i_low, i_high = max(-x0[k], 0), min(width - x0[k], stamp.shape[1])

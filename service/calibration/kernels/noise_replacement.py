@@ -79,7 +79,7 @@ def _next(state: NDArray[np.uint32], cursor: NDArray[np.int64]) -> int:
     y ^= (y << np.uint32(7)) & np.uint32(0x9D2C5680)
     y ^= (y << np.uint32(15)) & np.uint32(0xEFC60000)
     y ^= y >> np.uint32(18)
-    return np.int64(y)
+    return int(y)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")

@@ -32,6 +32,7 @@ def measure_circular_aperture_flux(context: MeasurementContext, config: Circular
     measure_aperture_fluxes(
         context.plane,
         context.masked_image.variance,
+        context.order,
         centers - context.origin,
         np.array(radii, dtype=np.float64),
         values,

@@ -40,7 +40,7 @@ def measure_sdss_centroid(context: MeasurementContext, config: SdssCentroidConfi
         measure_centroids(
             context.plane,
             context.masked_image.variance,
-            rows.start,
+            rows,
             kernels,
             sigmas,
             start - context.origin,
@@ -55,8 +55,8 @@ def measure_sdss_centroid(context: MeasurementContext, config: SdssCentroidConfi
         )
     context.set_value(f"{_NAME}_x", values[:, 0] + context.origin[0])
     context.set_value(f"{_NAME}_y", values[:, 1] + context.origin[1])
-    context.set_value(f"{_NAME}_xErr", values[:, 2])
-    context.set_value(f"{_NAME}_yErr", values[:, 3])
+    context.catalog[f"{_NAME}_xErr"] = values[:, 2]  # never an earlier pass's
+    context.catalog[f"{_NAME}_yErr"] = values[:, 3]
     for k, name in enumerate(CENTROID_FLAGS):
         context.set_flag(f"{_NAME}_{name}", flags[:, k])
 

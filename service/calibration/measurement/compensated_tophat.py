@@ -33,6 +33,7 @@ def measure_compensated_tophat_flux(context: MeasurementContext, config: Compens
             context.plane,
             image.mask,
             image.variance,
+            context.order,
             centers - context.origin,
             float(radius),
             config.inner_scale,

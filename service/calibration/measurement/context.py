@@ -45,9 +45,11 @@ class MeasurementContext:
     psf: Psf
     plane: NoiseReplacedPlane
     keep_stale: bool = False
+    order: NDArray[np.int64] = field(init=False)
     invalid_psf: NDArray[np.bool_] = field(init=False)
 
     def __post_init__(self) -> None:
+        self.order = _measurement_order(self.catalog)
         self.invalid_psf = np.zeros(len(self.catalog), bool)
 
     @property
@@ -59,10 +61,10 @@ class MeasurementContext:
         """Whether the catalogue has a column of this true name."""
         return name in self.catalog.schema
 
-    def chunks(self) -> Iterator[slice]:
-        """Rows in pieces for which the PSF stamps are made together."""
-        for start in range(0, len(self.catalog), _CHUNK):
-            yield slice(start, min(start + _CHUNK, len(self.catalog)))
+    def chunks(self) -> Iterator[NDArray[np.int64]]:
+        """Rows in the order of measurement, in pieces for which the PSF stamps are made together."""
+        for start in range(0, len(self.order), _CHUNK):
+            yield self.order[start : start + _CHUNK]
 
     def first_peaks(self) -> NDArray[np.float64]:
         """First peaks (x, y), parent frame, NaN where there is none, shape (n, 2)."""
@@ -87,3 +89,19 @@ class MeasurementContext:
         """Write a flag column."""
         if self.has(name):
             self.catalog[name] = values | self.catalog[name] if self.keep_stale else values
+
+
+def _measurement_order(catalog: SourceCatalog) -> NDArray[np.int64]:
+    """Rows in upstream's order: families in catalogue order, the children of a blend before their parent.
+
+    It decides whose noise remains where footprints overlap.
+    """
+    ids, parents = catalog["id"], catalog["parent"]
+    family = np.arange(len(catalog))
+    children = np.flatnonzero(parents)
+    if children.size:
+        by_id = np.argsort(ids, kind="stable")
+        at = np.minimum(np.searchsorted(ids, parents[children], sorter=by_id), len(ids) - 1)
+        known = ids[by_id[at]] == parents[children]
+        family[children[known]] = by_id[at[known]]
+    return np.lexsort((np.arange(len(catalog)), parents == 0, family)).astype(np.int64)

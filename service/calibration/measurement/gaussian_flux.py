@@ -27,7 +27,12 @@ def measure_gaussian_flux(context: MeasurementContext) -> None:
     shapes = np.column_stack([context.catalog[f"slot_Shape_{axes}"] for axes in ("xx", "yy", "xy")])
     values = np.full((len(shapes), 2), np.nan)
     measure_gaussian_fluxes(
-        context.plane, context.masked_image.variance, context.centers() - context.origin, shapes, values
+        context.plane,
+        context.masked_image.variance,
+        context.order,
+        context.centers() - context.origin,
+        shapes,
+        values,
     )
     failed = ~np.isfinite(values).all(axis=1)
     context.set_value(f"{_NAME}_instFlux", values[:, 0])

@@ -42,6 +42,7 @@ def measure_hsm_source_moments(
         context.plane,
         image.mask,
         image.planes.bitmask(config.bad_mask_planes),
+        context.order,
         boxes,
         centers - context.origin,
         config.start_factor * psf_sigmas,
@@ -50,7 +51,7 @@ def measure_hsm_source_moments(
         flags,
     )
     values[:, :2] += context.origin
-    _write(context, "ext_shapeHSM_HsmSourceMoments", values, flags)
+    _write(context, "ext_shapeHSM_HsmSourceMoments", values, flags, config)
 
 
 def measure_hsm_psf_moments(
@@ -62,8 +63,8 @@ def measure_hsm_psf_moments(
     flags = np.zeros((len(centers), len(MOMENTS_FLAGS)), bool)
     for rows in context.chunks():
         stamps = context.psf.kernel_images(centers[rows, 0], centers[rows, 1])
-        measure_psf_moments(stamps, psf_sigmas[rows], config.precision, values[rows], flags[rows])
-    _write(context, "ext_shapeHSM_HsmPsfMoments", values, flags)
+        measure_psf_moments(rows, stamps, psf_sigmas, config.precision, values, flags)
+    _write(context, "ext_shapeHSM_HsmPsfMoments", values, flags, config)
 
 
 def psf_trace_radii(context: MeasurementContext) -> NDArray[np.float64]:
@@ -78,9 +79,15 @@ def _psf_positions(context: MeasurementContext) -> NDArray[np.float64]:
     return np.where(np.isfinite(centers), centers, context.psf.average_position)
 
 
-def _write(context: MeasurementContext, name: str, values: NDArray[np.float64], flags: NDArray[np.bool_]) -> None:
+def _write(
+    context: MeasurementContext,
+    name: str,
+    values: NDArray[np.float64],
+    flags: NDArray[np.bool_],
+    config: HsmMomentsConfig,
+) -> None:
     flags[:, 0] |= context.catalog["slot_Centroid_flag"]
     for k, column in enumerate(_COLUMNS):
         context.set_value(f"{name}_{column}", values[:, k])
     for k, column in enumerate(MOMENTS_FLAGS):
-        context.set_flag(f"{name}_{column}", flags[:, k])
+        context.set_flag(f"{name}_{column}", flags[:, k] & (config.flag_galsim or column != "flag_galsim"))

@@ -34,7 +34,7 @@ def measure_pixel_flags(context: MeasurementContext, config: PixelFlagsConfig) -
     collect_mask_bits(
         image.mask, context.plane.spans, context.plane.span_offsets, centers - context.origin, bits, off_image
     )
-    context.set_flag(_NAME, ~np.isfinite(centers).all(axis=1))
+    context.set_flag(_NAME, np.asarray(np.isnan(centers).any(axis=1)))
     context.set_flag(f"{_NAME}_offimage", off_image)
     anywhere = PIXEL_FLAG_PLANES | {plane.lower(): plane for plane in config.masks_fp_anywhere}
     central = PIXEL_FLAG_PLANES | {plane.lower(): plane for plane in config.masks_fp_center}
@@ -47,7 +47,7 @@ def measure_pixel_flags(context: MeasurementContext, config: PixelFlagsConfig) -
 
 
 def _has(values: NDArray[np.int32], bit: int) -> NDArray[np.bool_]:
-    return (values & np.int32(bit)) != 0
+    return np.asarray((values & np.int32(bit)) != 0)
 
 
 def _edge(name: str, off_image: NDArray[np.bool_]) -> NDArray[np.bool_]:

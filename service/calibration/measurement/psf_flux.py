@@ -38,7 +38,7 @@ def measure_psf_flux(context: MeasurementContext, config: PsfFluxConfig) -> None
             image.variance,
             image.mask,
             image.planes.bitmask(config.bad_mask_planes),
-            rows.start,
+            rows,
             stamps,
             x0 - np.int32(image.x0),
             y0 - np.int32(image.y0),
