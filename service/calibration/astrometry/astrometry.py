@@ -1,0 +1,314 @@
+"""The astrometric solution: rounds of matching and fitting, their statistics, and the judgement of the result.
+
+Method: Rubin AstrometryTask.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy.stats import median_abs_deviation
+
+from service.calibration.astrometry.coordinates import separation, update_sky_coordinates
+from service.calibration.astrometry.fit_affine import fit_affine_wcs
+from service.calibration.astrometry.pessimistic_b import PessimisticB
+from service.calibration.astrometry.source_selector import select_sources
+from service.calibration.errors import AstrometryError, BadAstrometryFit
+from service.calibration.matches import box_metadata, join_matches
+from service.calibration.reference_selector import reference_band, select_references
+from service.calibration.statistics import clipped_statistics
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from service.calibration.config.astrometry import AstrometryConfig
+    from service.exposure.catalog import SourceCatalog
+    from service.exposure.exposure import Exposure
+    from service.exposure.reference import ReferenceCatalog
+    from service.exposure.wcs import Wcs
+
+__all__ = ["AstrometryResult", "check", "solve", "source_density"]
+
+_ARCSEC = 180.0 * 3600.0 / np.pi
+_SMALLEST_MAGNITUDE_SIGMA = 0.001  # noiseless data would reject everything
+_RADIUS_WITHOUT_WCS = 0.2  # deg
+
+
+@dataclass(frozen=True, slots=True)
+class AstrometryResult:
+    """What the fit found.
+
+    Parameters
+    ----------
+    matches : SourceCatalog
+        Denormalised list of the pairs in the fit.
+    wcs : Wcs
+        Fitted WCS, also that of the exposure.
+    offset_mean, offset_std : float
+        Clipped mean and standard deviation of the match distances, arcsec.
+    offset_median : float
+        Their median, arcsec; NaN where the WCS was not fitted.
+    initial_to_final : float
+        How far the fit moved the centre of the box, arcsec.
+    iterations : int
+        Rounds made.
+    tolerance : float
+        Distance tolerance of the matcher, arcsec.
+    """
+
+    matches: SourceCatalog
+    wcs: Wcs
+    offset_mean: float
+    offset_std: float
+    offset_median: float
+    initial_to_final: float
+    iterations: int
+    tolerance: float
+
+
+def solve(
+    exposure: Exposure, psf_stars: SourceCatalog, references: ReferenceCatalog, config: AstrometryConfig
+) -> AstrometryResult:
+    """Match sources to references and fit the WCS of the exposure.
+
+    Sets the WCS of the exposure and its ``SFM_ASTROM_OFFSET_*`` metadata, the sky coordinates (with covariance) of all
+    sources, ``calib_astrometry_used`` of the matched ones, and the pixel positions of the references.
+
+    Parameters
+    ----------
+    exposure : Exposure
+        With an initial WCS.
+    psf_stars : SourceCatalog
+        Measured sources.
+    references : ReferenceCatalog
+        Loaded references, at the epoch of the exposure.
+    config : AstrometryConfig
+        Settings.
+
+    Returns
+    -------
+    AstrometryResult
+
+    Raises
+    ------
+    AstrometryError
+        No source passes the selection; coordinates and WCS stay.
+    MatcherFailure, AstrometryFitFailure
+        No match or no fit; sky coordinates are then NaN and the exposure has no WCS.
+    ReferenceBandError
+        The catalogue has no flux to rank the references by.
+    ValueError
+        The exposure has no WCS.
+    """
+    if exposure.wcs is None:
+        raise ValueError("the exposure has no initial WCS")
+    field = _Field.select(exposure, exposure.wcs, psf_stars, references, config)
+    iterations = 0
+    try:
+        for iterations in range(1, config.max_iter + 1):  # noqa: B007 -- counted for the error and the result
+            field.match()
+            if config.force_known_wcs:
+                break
+            field.fit()
+            mean, std = field.distance_statistics()
+            if mean + config.match_distance_sigma * std <= config.min_match_distance_arc_sec:
+                break
+    except AstrometryError as failure:
+        failure.numbers["iterations"] = iterations
+        psf_stars["coord_ra"] = psf_stars["coord_dec"] = np.nan
+        exposure.wcs = None
+        raise
+    return field.finish(iterations)
+
+
+@dataclass(slots=True)
+class _Field:
+    """Sources, references and the current WCS of one solution."""
+
+    exposure: Exposure
+    initial: Wcs
+    wcs: Wcs
+    sources: SourceCatalog
+    references: ReferenceCatalog
+    config: AstrometryConfig
+    band: str
+    source_rows: NDArray[np.int64]
+    reference_rows: NDArray[np.int64]
+    matcher: PessimisticB
+    pairs: NDArray[np.int64]  # (reference, source) rows of the whole tables
+
+    @classmethod
+    def select(
+        cls,
+        exposure: Exposure,
+        wcs: Wcs,
+        sources: SourceCatalog,
+        references: ReferenceCatalog,
+        config: AstrometryConfig,
+    ) -> _Field:
+        usable = select_sources(sources, config.source_selector)
+        usable &= np.isfinite(sources["slot_Centroid_x"]) & np.isfinite(sources["slot_Centroid_y"])
+        if not usable.any():
+            raise AstrometryError("No good sources for the astrometric fit", lenSourceSelectionCat=0)
+        table = references.table
+        band = reference_band(references, exposure.filter.band, config.ref_loader)
+        pixels = wcs.sky_to_pixel(np.degrees(table["coord_ra"]), np.degrees(table["coord_dec"]))
+        rows = np.flatnonzero(
+            select_references(
+                references, band, config.reference_selector, masked_image=exposure.masked_image, pixels=pixels
+            )
+        )
+        ra, dec = np.degrees(table["coord_ra"][rows]), np.degrees(table["coord_dec"][rows])
+        matcher = PessimisticB(ra, dec, table[f"{band}_flux"][rows], config.matcher)
+        no_pairs = np.zeros((0, 2), np.int64)
+        return cls(
+            exposure, wcs, wcs, sources, references, config, band, np.flatnonzero(usable), rows, matcher, no_pairs
+        )
+
+    def match(self) -> None:
+        """Pairs by the current WCS, without magnitude outliers."""
+        x, y = self.sources["slot_Centroid_x"][self.source_rows], self.sources["slot_Centroid_y"][self.source_rows]
+        flux = self.sources[self.config.source_flux_field][self.source_rows]
+        scale = self.wcs.pixel_scale(*self.exposure.bbox.center)
+        found = self.matcher.match(*self.wcs.pixel_to_sky(x, y), flux, scale)
+        self.pairs = np.column_stack([self.reference_rows[found[:, 1]], self.source_rows[found[:, 0]]])
+        if self.config.do_magnitude_outlier_rejection:
+            self.pairs = self.pairs[self._magnitudes_agree()]
+
+    def _magnitudes_agree(self) -> NDArray[np.bool_]:
+        reference = self.references.table[f"{self.band}_flux"][self.pairs[:, 0]]
+        source = self.sources[self.config.source_flux_field][self.pairs[:, 1]]
+        ok = np.isfinite(reference) & np.isfinite(source) & (reference > 0) & (source > 0)
+        difference = -2.5 * np.log10(reference[ok] / source[ok])
+        agree = np.zeros(len(ok), dtype=bool)
+        if difference.size:
+            sigma = max(float(median_abs_deviation(difference, scale="normal")), _SMALLEST_MAGNITUDE_SIGMA)
+            limit = self.config.magnitude_outlier_rejection_n_sigma * sigma
+            agree[ok] = np.abs(difference - np.median(difference)) <= limit
+        return agree
+
+    def fit(self) -> None:
+        """WCS from the current pairs."""
+        x, y = self.sources["slot_Centroid_x"][self.pairs[:, 1]], self.sources["slot_Centroid_y"][self.pairs[:, 1]]
+        ra, dec = self._reference_positions()
+        self.wcs = fit_affine_wcs(self.wcs, x, y, np.degrees(ra), np.degrees(dec))
+
+    def _reference_positions(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        table = self.references.table
+        return table["coord_ra"][self.pairs[:, 0]], table["coord_dec"][self.pairs[:, 0]]
+
+    def distances(self) -> NDArray[np.float64]:
+        """Separations of the pairs by the current WCS, rad."""
+        x, y = self.sources["slot_Centroid_x"][self.pairs[:, 1]], self.sources["slot_Centroid_y"][self.pairs[:, 1]]
+        ra, dec = self.wcs.pixel_to_sky(x, y)
+        return separation(np.radians(ra), np.radians(dec), *self._reference_positions())
+
+    def distance_statistics(self) -> tuple[float, float]:
+        """Clipped mean and standard deviation of the distances, arcsec."""
+        clipped = clipped_statistics(self.distances() * _ARCSEC)
+        return clipped.mean, clipped.stdev
+
+    def finish(self, iterations: int) -> AstrometryResult:
+        """Write the WCS and what follows from it where it belongs."""
+        self.exposure.wcs = self.wcs
+        update_sky_coordinates(self.sources, self.wcs)
+        self._update_reference_centroids()
+        self.sources["calib_astrometry_used"] = False
+        self.sources["calib_astrometry_used"][self.pairs[:, 1]] = True
+        distances = self.distances()
+        mean, std = self.distance_statistics()
+        median = float(np.median(distances) * _ARCSEC) if not self.config.force_known_wcs else np.nan
+        for name, value in (("MEAN", mean), ("STD", std), ("MEDIAN", median)):
+            self.exposure.metadata[f"SFM_ASTROM_OFFSET_{name}"] = value
+        matches = join_matches(
+            self.references.table,
+            self.sources,
+            self.pairs,
+            distances,
+            reference_aliases=self._reference_aliases(),
+            metadata=box_metadata(
+                self.exposure.bbox,
+                self.initial,
+                self.config.ref_loader.pixel_margin,
+                self.exposure.filter.band,
+                self.exposure.visit_info.mjd_mid_tai,
+            ),
+        )
+        return AstrometryResult(
+            matches=matches,
+            wcs=self.wcs,
+            offset_mean=mean,
+            offset_std=std,
+            offset_median=median,
+            initial_to_final=self._moved(),
+            iterations=iterations,
+            tolerance=self.matcher.tolerance if self.matcher.tolerance is not None else np.nan,
+        )
+
+    def _update_reference_centroids(self) -> None:
+        table = self.references.table
+        if "centroid_x" not in table:
+            return
+        x, y = self.wcs.sky_to_pixel(np.degrees(table["coord_ra"]), np.degrees(table["coord_dec"]))
+        table["centroid_x"], table["centroid_y"] = x, y
+        if "hasCentroid" in table:
+            table["hasCentroid"] = np.isfinite(x) & np.isfinite(y)
+
+    def _reference_aliases(self) -> dict[str, str]:
+        any_filter = self.config.ref_loader.any_filter_maps_to_this
+        aliases = {"slot_Centroid": "centroid"}
+        if any_filter is not None and any_filter == self.band:
+            aliases |= {f"anyFilterMapsToThis{end}": f"{self.band}_flux{end}" for end in ("", "Err")}
+        return aliases
+
+    def _moved(self) -> float:
+        before = np.radians(self.initial.pixel_to_sky(*self.exposure.bbox.center))
+        after = np.radians(self.wcs.pixel_to_sky(*self.exposure.bbox.center))
+        return float(separation(*before, *after) * _ARCSEC)
+
+
+def check(result: AstrometryResult, config: AstrometryConfig) -> None:
+    """Judge the fit; called once the star catalogue exists, which then survives a bad fit.
+
+    Raises
+    ------
+    BadAstrometryFit
+        The mean match distance is above ``max_mean_distance_arcsec``, or not a number.
+    """
+    if not result.offset_mean <= config.max_mean_distance_arcsec:
+        raise BadAstrometryFit(
+            "Poor quality astrometric fit",
+            nMatches=len(result.matches),
+            distMean=result.offset_mean,
+            distMedian=result.offset_median,
+            maxMeanDist=config.max_mean_distance_arcsec,
+        )
+
+
+def source_density(references: ReferenceCatalog, exposure: Exposure) -> float:
+    """References per square degree within half a diagonal of the centre of the detector.
+
+    Without a WCS the circle has 0.2 deg about the mean position of the references.
+
+    Parameters
+    ----------
+    references : ReferenceCatalog
+        Loaded references.
+    exposure : Exposure
+        Box and initial WCS.
+    """
+    ra, dec = references.table["coord_ra"], references.table["coord_dec"]
+    finite = np.isfinite(ra) & np.isfinite(dec)
+    bbox = exposure.bbox
+    radius = _RADIUS_WITHOUT_WCS
+    if exposure.wcs is not None:
+        center = np.radians(exposure.wcs.pixel_to_sky(*bbox.center))
+        radius = 0.5 * float(np.hypot(bbox.width, bbox.height)) * exposure.wcs.pixel_scale(*bbox.center) / 3600.0
+    elif finite.any():
+        center = np.array([ra[finite].mean(), dec[finite].mean()])
+    else:
+        return 0.0
+    inside = separation(ra[finite], dec[finite], *center) < np.radians(radius)
+    return float(np.count_nonzero(inside) / (np.pi * radius**2))
