@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["RatioFit", "fit_ratio"]
 
-_MAD_TO_SIGMA = 1.4826
+_MAD_TO_SIGMA = 1.482602218505602  # of a normal distribution
 _SMALLEST_ERROR = 1e-7
 
 

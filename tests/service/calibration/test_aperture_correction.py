@@ -82,7 +82,7 @@ def test_smooth_correction_is_recovered_exactly_despite_outliers():
 def test_only_bright_unflagged_psf_stars_count():
     catalog = psf_stars(40)
     catalog["calib_psf_used"][:10] = False
-    catalog["base_PsfFlux_instFluxErr"][10:15] *= 5.0
+    catalog["base_PsfFlux_instFluxErr"][10:15] *= 5.1
     catalog[f"{NORMALIZED}_flag"][15:18] = True
     catalog["base_GaussianFlux_flag"][18:20] = True
     measure_aperture_correction(catalog, BOX, MeasureApertureCorrectionConfig())
