@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
+from service.exposure.background import BackgroundModel
 from service.exposure.exposure import Exposure
+from service.exposure.geometry import Box
 from service.exposure.mask import MaskPlanes
 from service.exposure.masked_image import MaskedImage
 from service.exposure.psf import PsfexPsf
@@ -41,32 +43,46 @@ class ParityRun:
         return int(self.path(name, ".json").name[:3])
 
     def background(self, path: Path) -> np.ndarray | float:
+        """The recorded model, drawn from its cells: the recorded pixels are rounded to 5e-4 counts."""
         with np.load(path) as data:
             if "model_constant" in data:
                 return float(data["model_constant"])
-            return np.cumsum(np.cumsum(data["model_d2_milli"], axis=1, dtype=np.int64), axis=1) * 1e-3
+            ny, nx = data["model_d2_milli"].shape
+            cells = data["stats_value"], data["stats_stderr"], data["stats_mask"]
+        order = json.loads(path.with_suffix(".json").read_text())["approx_order_used"][0]
+        return BackgroundModel(*cells, Box(0, 0, nx, ny), approx_order=order).image()
 
     def masked_image(self, before: str, *, first_background: int = 0) -> MaskedImage:
-        """Pixels as stage ``before`` found them, with the last cosmic-ray repair before it."""
+        """Pixels as stage ``before`` found them: backgrounds, the last repair and the rims of detections before it."""
         stop = self.number(before)
         with fits.open(self._exposure_file) as hdus:
-            image = hdus["IMAGE"].data.astype(np.float64)
+            image = hdus["IMAGE"].data.astype(np.float32)
             mask = hdus["MASK"].data.astype(np.int32)
             variance = hdus["VARIANCE"].data.astype(np.float32)
             bits = {k[3:]: int(v) for k, v in hdus["MASK"].header.items() if k.startswith("MP_")}
-        for path in sorted(self.stages.glob("*_background_*.npz")):
-            if first_background <= int(path.name[:3]) < stop:
-                image -= self.background(path)
-        image = image.astype(np.float32)
+        models = {int(p.name[:3]): np.float32(self.background(p)) for p in self.stages.glob("???_background_*.npz")}
+        subtracted = {number for number in models if first_background <= number < stop}
+        for number in sorted(subtracted):
+            image -= models[number]
         planes = MaskPlanes(bits)
-        repairs = [p for p in sorted(self.stages.glob("*_repair_*.npz")) if int(p.name[:3]) < stop]
+        repairs = [p for p in sorted(self.stages.glob("???_repair_*.npz")) if int(p.name[:3]) < stop]
         if repairs:
+            filled = {number for number in models if number < int(repairs[-1].name[:3])}
             with np.load(repairs[-1]) as data:
                 _, y, x = data["pixels"].T
                 mask[y, x] |= planes.bitmask(["CR"])
                 if not json.loads(repairs[-1].with_suffix(".json").read_text())["keep_crs"]:
                     image[y, x] = data["value_after"]
                     mask[y, x] |= planes.bitmask(["INTRP"])
+                    for number in filled ^ subtracted:  # what was put back or taken off after the repair
+                        model = np.broadcast_to(models[number], image.shape)[y, x]
+                        image[y, x] += model if number in filled else -model
+        for path in self.stages.glob("???_detection_*.json"):
+            if int(path.name[:3]) < stop:
+                rim = json.loads(path.read_text())["kernel_width"] // 2
+                searched = np.zeros(mask.shape, bool)
+                searched[rim:-rim, rim:-rim] = True
+                mask[~searched] |= planes.bitmask(["EDGE"])
         return MaskedImage(image, mask, variance, planes)
 
     def psf(self, name: str) -> PsfexPsf:
