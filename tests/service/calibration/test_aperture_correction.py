@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from numpy.polynomial import chebyshev
 
 from service.calibration.aperture_correction import (
     apply_aperture_correction,
@@ -227,17 +226,3 @@ def test_corrected_fluxes_equal_the_recorded_ones(parity_dir: Path, field: str, 
             np.testing.assert_allclose(stars[column], after[column], rtol=1e-10, err_msg=column)
         np.testing.assert_array_equal(stars[f"{name}_flag"], after[f"{name}_flag"], err_msg=name)
     np.testing.assert_array_equal(stars["base_PsfFlux_flag_apCorr"], after["base_PsfFlux_flag_apCorr"])
-
-
-def test_field_agrees_with_numpy_chebyshev_and_survives_its_state():
-    coefficients = np.arange(6.0).reshape(2, 3)
-    fields = ApCorrMap({"a_instFlux": ChebyshevField(BOX, coefficients), "b": ChebyshevField.constant(BOX, 7.0)})
-    x, y = np.array([9.5, 1009.5, 509.5]), np.array([-20.5, 779.5, 379.5])
-    expected = chebyshev.chebval2d([-1, 1, 0], [-1, 1, 0], coefficients)
-    np.testing.assert_allclose(fields["a_instFlux"].evaluate(x, y), expected, atol=1e-12)
-    again = ApCorrMap.from_state(*fields.state())
-    assert list(again) == ["a_instFlux", "b"]
-    np.testing.assert_array_equal(again["a_instFlux"].coefficients, coefficients)
-    assert again["b"].bbox == BOX
-    assert again["b"].coefficients.shape == (1, 1)
-    assert fields.scaled(2.0)["b"].evaluate(0.0, 0.0) == 14.0
