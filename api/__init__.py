@@ -1,1 +1,1 @@
-"""api."""
+"""HTTP in, HTTP out: nothing here touches a pixel or SQL."""

@@ -1,1 +1,1 @@
-"""api.routers."""
+"""One module for each kind of thing that has an address."""

@@ -1,1 +1,1 @@
-"""api.schemas."""
+"""Bodies of requests and answers."""

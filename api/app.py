@@ -1,0 +1,128 @@
+"""The application: the only place where its parts are put together."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+from fastapi import FastAPI
+from starlette.concurrency import run_in_threadpool
+
+from api import problems
+from api.dependencies import Services
+from api.middleware import HostGuard, RequestId, host_name, is_loopback
+from api.routers import catalogs, config, exposures, health, images, jobs, refcats, results, summaries
+from api.routers.health import package_version
+from api.schemas.common import ProblemDocument
+from api.schemas.jobs import JobParameters
+from service.jobs.submission import Submissions
+from service.jobs.watch import JobWatcher
+from service.storage import Storage
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from service.settings import Settings
+
+__all__ = ["UnsafeBindError", "check_bind", "create_app"]
+
+DESCRIPTION = """\
+Upload an exposure, submit a job, fetch the calibrated exposure, its star catalogues and statistics.
+
+Errors are RFC 9457 problem documents with a stable `code`; `/v1/schema/errors` lists them all. Lists are pages with a
+cursor (`after`) and a `Link` header. `NaN` is `null`.
+"""
+
+
+class UnsafeBindError(ValueError):
+    """The service has no tokens and would be reached from other machines."""
+
+
+def check_bind(settings: Settings) -> None:
+    """Refuse to serve on an address that other machines reach: nobody is asked for a token yet.
+
+    Raises
+    ------
+    UnsafeBindError
+        The host is not a loopback address.
+    """
+    if not is_loopback(settings.host):
+        raise UnsafeBindError(
+            f"host {settings.host} can be reached from other machines, and without tokens everybody could use the "
+            "service: bind to 127.0.0.1 (a proxy with its own authentication may stand in front)"
+        )
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The application for some settings.
+
+    Databases must be at the migration head; parts are opened when the application starts and closed when it ends.
+
+    Raises
+    ------
+    UnsafeBindError
+        See `check_bind`.
+    """
+    check_bind(settings)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        storage = await run_in_threadpool(Storage, settings)
+        submissions = Submissions(storage, settings)
+        watcher = JobWatcher(storage, settings)
+        await watcher.start()
+        app.state.services = Services(settings, storage, submissions, watcher)
+        try:
+            yield
+        finally:
+            await watcher.stop()
+            await run_in_threadpool(submissions.close)
+            await run_in_threadpool(storage.close)
+
+    app = FastAPI(
+        title="visitcal",
+        summary="Single-visit calibration of astronomical exposures",
+        description=DESCRIPTION,
+        version=package_version(),
+        license_info={"name": "BSD-3-Clause"},
+        lifespan=lifespan,
+    )
+    problems.install(app)
+    for module in (exposures, jobs, results, catalogs, images, summaries, refcats, config, health):
+        app.include_router(module.router)
+    allowed = [host_name(settings.root_url.split("://", 1)[-1])] if settings.root_url else []
+    app.add_middleware(HostGuard, allowed_hosts=allowed)
+    app.add_middleware(RequestId)
+    _complete_openapi(app)
+    return app
+
+
+def _complete_openapi(app: FastAPI) -> None:
+    """Add to the OpenAPI document what hand-written bodies and answers refer to."""
+    generate = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            document = generate()
+            schemas = document.setdefault("components", {}).setdefault("schemas", {})
+            for model in (JobParameters, ProblemDocument):
+                schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
+                schemas.update(schema.pop("$defs", {}))
+                schemas[model.__name__] = schema
+            _drop_framework_errors(document)
+        return app.openapi_schema or generate()
+
+    app.openapi = openapi  # type: ignore[method-assign]
+
+
+def _drop_framework_errors(document: dict[str, Any]) -> None:
+    """Replace the framework's own 422 body, which is never sent, by the problem document."""
+    problem = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/ProblemDocument"}}}
+    for path in document["paths"].values():
+        for operation in path.values():
+            answer = operation["responses"].get("422")
+            if answer is not None and "application/json" in answer.get("content", {}):
+                answer["content"] = problem
+                answer["description"] = "Problem: `request.invalid`"
+    for name in ("HTTPValidationError", "ValidationError"):
+        document["components"]["schemas"].pop(name, None)

@@ -1,0 +1,106 @@
+"""Who asks, and with which services."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+from fastapi import Depends, Path, Request
+
+from api.problems import Problem
+from service.storage.products import canonical_product
+from service.storage.records import JobRecord, Phase, Scope
+
+if TYPE_CHECKING:
+    from service.jobs.submission import Submissions
+    from service.jobs.watch import JobWatcher
+    from service.settings import Settings
+    from service.storage import Storage
+
+__all__ = ["Job", "JobId", "Owner", "Product", "Services", "Using", "find_job", "missing_product"]
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What handlers work with.
+
+    Parameters
+    ----------
+    settings : Settings
+        As the operator chose.
+    storage : Storage
+        Databases and files.
+    submissions : Submissions
+        The way into the queue.
+    watcher : JobWatcher
+        Tells when a job has changed.
+    """
+
+    settings: Settings
+    storage: Storage
+    submissions: Submissions
+    watcher: JobWatcher
+
+
+def _services(request: Request) -> Services:
+    services: Services = request.app.state.services
+    return services
+
+
+Using = Annotated[Services, Depends(_services)]
+
+
+def _owner(services: Using) -> Scope:
+    # Without tokens the service listens on loopback only, and everybody there is the same owner.
+    return Scope(services.settings.local_owner)
+
+
+Owner = Annotated[Scope, Depends(_owner)]
+JobId = Annotated[str, Path(max_length=100, description="Job id.", examples=["job_01m3t8k2c4w9x5y7z0a1b2c3d4"])]
+
+
+def find_job(services: Services, owner: Scope, job_id: str) -> JobRecord:
+    """A job of the asker.
+
+    Raises
+    ------
+    Problem
+        ``job.not_found``, also for somebody else's.
+    """
+    job = services.storage.jobs.get(owner, job_id)
+    if job is None:
+        raise Problem("job.not_found", f"There is no job {job_id}.")
+    return job
+
+
+def _job(services: Using, owner: Owner, job_id: JobId) -> JobRecord:
+    return find_job(services, owner, job_id)
+
+
+Job = Annotated[JobRecord, Depends(_job)]
+
+
+def _product(
+    product: Annotated[
+        str,
+        Path(max_length=100, description="Product id or short name.", examples=["stars", "preliminary_visit_image"]),
+    ],
+) -> str:
+    try:
+        return canonical_product(product)
+    except KeyError:
+        raise Problem("product.unknown", f"No product is called {product}.") from None
+
+
+Product = Annotated[str, Depends(_product)]
+
+
+def missing_product(job: JobRecord, product: str) -> Problem:
+    """Why a job has no such product: not yet, no longer, or never."""
+    if job.phase is Phase.ARCHIVED:
+        return Problem("job.gone", f"The products of job {job.id} have been removed.", job_id=job.id)
+    if job.is_terminal:
+        return Problem("product.not_made", f"Job {job.id} ended without {product}.", job_id=job.id, phase=job.phase)
+    return Problem(
+        "job.not_ready", f"Job {job.id} is {job.phase} and has no {product} yet.", job_id=job.id, phase=job.phase
+    )

@@ -1,0 +1,133 @@
+"""Job documents from the records of storage."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+from api.schemas.jobs import (
+    JobDocument,
+    JobErrorDocument,
+    JobSummaryDocument,
+    ProductDocument,
+    QueueDocument,
+    StageDocument,
+)
+from service.storage.products import PRODUCTS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from service.storage import Storage
+    from service.storage.records import Json, JobRecord, ProductRecord
+
+__all__ = ["CATALOG_MEDIA_TYPES", "full_document", "job_etag", "product_documents", "short_document"]
+
+#: File formats of catalogues besides JSON pages; the first is the stored one.
+CATALOG_MEDIA_TYPES = {
+    "parquet": "application/vnd.apache.parquet",
+    "fits": "application/fits",
+    "csv": "text/csv; charset=utf-8",
+    "votable": "application/x-votable+xml",
+    "ecsv": "text/csv; charset=utf-8",
+    "arrow": "application/vnd.apache.arrow.stream",
+}
+
+
+def job_etag(job: JobRecord) -> str:
+    """ETag of a job's document; weak, since the place in the queue changes without the job."""
+    return f'W/"{job.version}"'
+
+
+def short_document(job: JobRecord) -> JobSummaryDocument:
+    """A job as an item of a list."""
+    return JobSummaryDocument(**_common(job))
+
+
+def full_document(storage: Storage, job: JobRecord) -> JobDocument:
+    """A job with its stages, numbers and products."""
+    return JobDocument(
+        **_common(job),
+        stages=[
+            StageDocument(name=stage.name, seconds=stage.seconds, numbers=stage.numbers)
+            for stage in storage.jobs.stages(job)
+        ],
+        queue=QueueDocument(position=storage.jobs.queue_position(job)),
+        preset=job.spec.get("preset"),
+        summary=storage.summaries.get(job),
+        products=product_documents(job.id, storage.jobs.products(job)),
+    )
+
+
+def _common(job: JobRecord) -> dict[str, Any]:
+    base = f"/v1/jobs/{job.id}"
+    parts = ("summary", "metadata", "config", "provenance", "log", "products")
+    return {
+        "id": job.id,
+        "phase": job.phase.value,
+        "stage": job.stage,
+        "progress": job.progress,
+        "version": job.version,
+        "attempt": job.attempt,
+        "priority": job.priority,
+        "created_at": job.created_at,
+        "started_at": job.started_at,
+        "ended_at": job.ended_at,
+        "destruction_at": job.destruction_at,
+        "owner": job.owner,
+        "run_id": job.run_id,
+        "exposures": [exposure["id"] for exposure in job.spec["exposures"]],
+        "references": _references(job),
+        "warnings": list(job.warnings),
+        "error": None if job.error is None else _error(job.error),
+        "links": {"self": base, **{part: f"{base}/{part}" for part in parts}},
+    }
+
+
+def _error(error: Json) -> JobErrorDocument:
+    empty_as_null = {name: error.get(name) or None for name in ("hint", "suggested_config")}
+    return JobErrorDocument(**{"numbers": {}, **error, **empty_as_null})
+
+
+def _references(job: JobRecord) -> dict[str, str]:
+    chosen = job.spec.get("references") or {}
+    return {use: "none" if chosen.get(use) is None else chosen[use]["name"] for use in ("astrometry", "photometry")}
+
+
+def product_documents(job_id: str, records: Iterable[ProductRecord]) -> list[ProductDocument]:
+    """One document a product, whatever the number of its stored formats."""
+    by_product: dict[str, list[ProductRecord]] = {}
+    for record in records:
+        by_product.setdefault(record.product, []).append(record)
+    return [_product_document(job_id, product, by_product[product]) for product in PRODUCTS if product in by_product]
+
+
+def _product_document(job_id: str, product: str, records: list[ProductRecord]) -> ProductDocument:
+    kind = PRODUCTS[product]
+    # The preview is a view of the product; the product itself is the other file.
+    main = next((record for record in records if record.format != "png"), records[0])
+    short = [kind.short] if kind.short is not None else []
+    shown: Literal["catalog", "image", "document"]
+    base = f"/v1/jobs/{job_id}"
+    if kind.kind == "catalog":
+        shown = "catalog"
+        links = {"json": f"{base}/catalogs/{product}"}
+        links |= {name: f"{base}/catalogs/{product}?format={name}" for name in CATALOG_MEDIA_TYPES}
+        media_types = ["application/json", *dict.fromkeys(CATALOG_MEDIA_TYPES.values())]
+    elif kind.kind == "image":
+        shown = "image"
+        links = {"fits": f"{base}/images/{product}", "png": f"{base}/images/{product}.png"}
+        media_types = ["application/fits", "image/png"]
+    else:
+        shown = "document"
+        links = {main.format: f"{base}/products/{product}"}
+        media_types = [main.media_type]
+    return ProductDocument(
+        id=product,
+        aliases=short,
+        kind=shown,
+        media_types=media_types,
+        size=main.size,
+        sha256=main.sha256,
+        rows=main.rows,
+        links={**links, "file": f"{base}/products/{product}"},
+    )

@@ -1,0 +1,79 @@
+"""Every kind of problem the HTTP interface reports: a stable code, a status and a title."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["PROBLEM_TYPES", "ProblemType"]
+
+
+@dataclass(frozen=True, slots=True)
+class ProblemType:
+    """A kind of problem.
+
+    Parameters
+    ----------
+    code : str
+        Machine code; it never changes its meaning.
+    status : int
+        HTTP status it comes with.
+    title : str
+        The same short sentence for every occurrence.
+    """
+
+    code: str
+    status: int
+    title: str
+
+
+PROBLEM_TYPES: dict[str, ProblemType] = {
+    kind.code: kind
+    for kind in (
+        ProblemType("request.invalid", 422, "The request does not fit the interface."),
+        ProblemType("request.malformed", 400, "The body cannot be read."),
+        ProblemType("request.unsupported_media_type", 415, "The body is of a kind this address does not take."),
+        ProblemType("request.too_large", 413, "The body is larger than this address takes."),
+        ProblemType("request.host_refused", 421, "This service does not answer for that host name."),
+        ProblemType("request.cross_site", 403, "A page of another site may not change anything here."),
+        ProblemType("request.failed", 400, "The request was refused."),
+        ProblemType("auth.required", 401, "A valid token is needed."),
+        ProblemType("route.not_found", 404, "There is nothing at this address."),
+        ProblemType("route.method_not_allowed", 405, "This address does not take that method."),
+        ProblemType("range.not_satisfiable", 416, "The range lies outside the file."),
+        ProblemType("precondition.failed", 412, "The thing has changed since."),
+        ProblemType("exposure.not_found", 404, "There is no such exposure."),
+        ProblemType("exposure.in_use", 409, "A job needs this exposure."),
+        ProblemType("exposure.unreadable", 422, "The file cannot be read as an exposure."),
+        ProblemType("upload.empty", 400, "The upload has no bytes."),
+        ProblemType("upload.incomplete", 400, "The upload ended early."),
+        ProblemType("upload.not_fits", 415, "The upload is not a FITS file."),
+        ProblemType("upload.too_large", 413, "The upload is larger than the service takes."),
+        ProblemType("upload.digest_invalid", 400, "The Content-Digest header cannot be read."),
+        ProblemType("upload.digest_mismatch", 400, "The bytes are not those of the Content-Digest header."),
+        ProblemType("storage.full", 507, "The service has no room left."),
+        ProblemType("job.not_found", 404, "There is no such job."),
+        ProblemType("job.not_active", 409, "The job has already ended."),
+        ProblemType("job.not_ready", 409, "The job has not made this yet."),
+        ProblemType("job.gone", 410, "The job's products have been removed."),
+        ProblemType("job.exposure_not_found", 422, "The job names an exposure that is not there."),
+        ProblemType("job.refcat_not_found", 422, "The job names a reference catalogue that is not there."),
+        ProblemType("job.preset_not_found", 422, "The job names a preset that is not there."),
+        ProblemType("job.config_invalid", 422, "The configuration cannot be used."),
+        ProblemType("queue.full", 429, "Too many jobs are waiting."),
+        ProblemType("idempotency.mismatch", 422, "This Idempotency-Key was used with another request."),
+        ProblemType("idempotency.in_progress", 409, "A request with this Idempotency-Key is still at work."),
+        ProblemType("product.unknown", 404, "There is no product of this name."),
+        ProblemType("product.not_made", 404, "The job did not make this product."),
+        ProblemType("catalog.unknown_column", 422, "The catalogue has no such column."),
+        ProblemType("catalog.invalid_query", 422, "The rows cannot be chosen this way."),
+        ProblemType("page.invalid_cursor", 422, "The page marker is not one of this list."),
+        ProblemType("preview.failed", 422, "No preview can be drawn of this."),
+        ProblemType("refcat.not_found", 404, "There is no such reference catalogue."),
+        ProblemType("refcat.exists", 409, "Another reference catalogue has this name."),
+        ProblemType("refcat.in_use", 409, "A job needs this reference catalogue."),
+        ProblemType("refcat.invalid", 422, "The file cannot be read as a reference catalogue."),
+        ProblemType("refcat.unavailable", 503, "The reference catalogue cannot be read at present."),
+        ProblemType("service.unavailable", 503, "The service cannot work at present."),
+        ProblemType("service.error", 500, "The service made a mistake."),
+    )
+}

@@ -1,0 +1,260 @@
+"""Errors as RFC 9457 problem documents: the one place where an exception becomes an answer."""
+
+from __future__ import annotations
+
+import logging
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from api.json import finite
+from api.problem_types import PROBLEM_TYPES
+from service.jobs.errors import (
+    IdempotencyMismatchError,
+    InvalidConfigurationError,
+    InvalidRequestError,
+    PhaseConflictError,
+    QueueFullError,
+    UnknownExposureError,
+    UnknownRefcatError,
+)
+from service.refcats.errors import RefcatError
+from service.storage.errors import (
+    DigestMismatchError,
+    InUseError,
+    NotFoundError,
+    StorageUnavailableError,
+    TooLargeError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from fastapi import FastAPI, Request
+
+__all__ = ["MEDIA_TYPE", "Problem", "install", "json_pointer", "problem_response"]
+
+logger = logging.getLogger(__name__)
+
+MEDIA_TYPE = "application/problem+json"
+
+_BY_STATUS = {
+    400: "request.failed",
+    404: "route.not_found",
+    405: "route.method_not_allowed",
+    413: "request.too_large",
+    415: "request.unsupported_media_type",
+    416: "range.not_satisfiable",
+    503: "service.unavailable",
+}
+
+
+class Problem(Exception):
+    """An answer that is a problem document.
+
+    Parameters
+    ----------
+    code : str
+        One of `PROBLEM_TYPES`.
+    detail : str
+        What happened this time, for a person.
+    errors : sequence of mapping, optional
+        What is wrong and where: ``{"pointer": JSON pointer or parameter, "detail": ..., "code": ...}``.
+    headers : mapping, optional
+        Headers of the answer.
+    extra : mapping, optional
+        Further members of the document (``hint``, ``job_id`` ...).
+    """
+
+    def __init__(
+        self,
+        code: str,
+        detail: str,
+        *,
+        errors: Sequence[Mapping[str, Any]] = (),
+        headers: Mapping[str, str] | None = None,
+        **extra: Any,
+    ) -> None:
+        super().__init__(detail)
+        self.kind = PROBLEM_TYPES[code]
+        self.detail = detail
+        self.errors = [dict(error) for error in errors]
+        self.headers = dict(headers or {})
+        self.extra = extra
+
+    def document(self, instance: str | None = None) -> dict[str, Any]:
+        """The document, RFC 9457 members first."""
+        document: dict[str, Any] = {
+            "type": f"/v1/schema/errors#{self.kind.code}",
+            "title": self.kind.title,
+            "status": self.kind.status,
+            "detail": self.detail,
+            "code": self.kind.code,
+        }
+        if instance is not None:
+            document["instance"] = instance
+        if self.errors:
+            document["errors"] = self.errors
+        return {**document, **{name: value for name, value in self.extra.items() if value is not None}}
+
+
+def json_pointer(location: Sequence[str | int]) -> str:
+    """RFC 6901 pointer of a path into a document."""
+    return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in location)
+
+
+def problem_response(problem: Problem, instance: str | None = None) -> JSONResponse:
+    """A problem as an HTTP answer."""
+    return JSONResponse(
+        finite(problem.document(instance)),
+        status_code=problem.kind.status,
+        headers=problem.headers,
+        media_type=MEDIA_TYPE,
+    )
+
+
+def install(app: FastAPI) -> None:
+    """Let the application answer every error with a problem document."""
+    app.add_exception_handler(Problem, _of_problem)
+    for kind in _OF_SERVICE:
+        app.add_exception_handler(kind, _of_service)
+    app.add_exception_handler(RequestValidationError, _of_validation)
+    app.add_exception_handler(HTTPException, _of_http)
+    app.add_exception_handler(Exception, _of_anything)
+
+
+def _instance(request: Request) -> str:
+    return request.url.path
+
+
+async def _of_problem(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, Problem)  # noqa: S101 - registered for this type only
+    return problem_response(error, _instance(request))
+
+
+async def _of_service(request: Request, error: Exception) -> JSONResponse:
+    for kind in type(error).__mro__:
+        if kind in _OF_SERVICE:
+            return problem_response(_OF_SERVICE[kind](error), _instance(request))
+    return await _of_anything(request, error)  # pragma: no cover - only the kinds above are registered
+
+
+async def _of_validation(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)  # noqa: S101
+    found = error.errors()
+    if any(item["type"] == "json_invalid" for item in found):
+        return problem_response(Problem("request.malformed", "The body is not JSON."), _instance(request))
+    errors = [_place(item["loc"], item["msg"], item["type"]) for item in found]
+    detail = f"{len(errors)} thing{'s' if len(errors) > 1 else ''} in the request cannot be used."
+    return problem_response(Problem("request.invalid", detail, errors=errors), _instance(request))
+
+
+def _place(location: Sequence[str | int], message: str, kind: str) -> dict[str, str]:
+    """Where an error is: a JSON pointer into the body, or the name of a parameter."""
+    source, *path = location
+    if source == "body":
+        return {"pointer": json_pointer(path), "detail": message, "code": kind}
+    return {"parameter": ".".join(str(part) for part in path), "detail": message, "code": kind}
+
+
+async def _of_http(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)  # noqa: S101
+    code = _BY_STATUS.get(error.status_code)
+    if code is None:
+        logger.warning("no problem code for HTTP status %d", error.status_code)
+        code = "request.failed" if error.status_code < 500 else "service.error"
+    detail = error.detail
+    if not detail or detail == HTTPStatus(error.status_code).phrase:
+        detail = f"{request.method} {request.url.path}: {HTTPStatus(error.status_code).phrase.lower()}."
+    return problem_response(Problem(code, detail, headers=error.headers), _instance(request))
+
+
+async def _of_anything(request: Request, error: Exception) -> JSONResponse:
+    # The traceback goes to the log; the client learns only where to look for it.
+    request_id = getattr(request.state, "request_id", None)
+    logger.error("request %s failed", request_id, exc_info=error)
+    problem = Problem("service.error", "The service made a mistake; its log says more.", request_id=request_id)
+    return problem_response(problem, _instance(request))
+
+
+def _not_found(error: Any) -> Problem:
+    code = f"{error.kind}.not_found"
+    return Problem(code if code in PROBLEM_TYPES else "route.not_found", f"There is no {error.kind} {error.key}.")
+
+
+def _in_use(error: Any) -> Problem:
+    code = f"{error.kind}.in_use"
+    return Problem(
+        code if code in PROBLEM_TYPES else "request.failed",
+        f"{error.kind.capitalize()} {error.key} is needed by {len(error.job_ids)} active job(s).",
+        job_ids=list(error.job_ids),
+    )
+
+
+def _invalid_config(error: Any) -> Problem:
+    errors = [
+        {"pointer": "/config" + item["loc"], "detail": item["msg"], "code": item["type"]} for item in error.errors
+    ]
+    detail = f"{len(errors)} thing{'s' if len(errors) > 1 else ''} in the configuration cannot be used."
+    return Problem("job.config_invalid", detail, errors=errors)
+
+
+def _unknown_exposure(error: Any) -> Problem:
+    detail = f"There is no exposure {error.exposure_id}."
+    return Problem(
+        "job.exposure_not_found",
+        detail,
+        errors=[{"pointer": "/exposures", "detail": detail, "code": "not_found"}],
+    )
+
+
+def _unknown_refcat(error: Any) -> Problem:
+    detail = f"There is no reference catalogue {error.name}."
+    return Problem(
+        "job.refcat_not_found",
+        detail,
+        errors=[{"pointer": "/references", "detail": detail, "code": "not_found"}],
+        known=list(error.known),
+        hint="Upload it with PUT /v1/refcats/{name}, or say none.",
+    )
+
+
+def _invalid_request(error: Any) -> Problem:
+    pointer = error.field if error.field.startswith("/") else f"/{error.field}"
+    return Problem(
+        "request.invalid", str(error), errors=[{"pointer": pointer, "detail": str(error), "code": "invalid"}]
+    )
+
+
+def _refcat(error: Any) -> Problem:
+    code = error.code if error.code in PROBLEM_TYPES else "refcat.invalid"
+    return Problem(code, str(error), reason=error.code)
+
+
+_OF_SERVICE: dict[type[Any], Callable[[Any], Problem]] = {
+    NotFoundError: _not_found,
+    InUseError: _in_use,
+    TooLargeError: lambda error: Problem("upload.too_large", f"More than {error.limit} bytes came.", limit=error.limit),
+    DigestMismatchError: lambda error: Problem(
+        "upload.digest_mismatch",
+        f"The bytes have SHA-256 {error.actual}.",
+        expected=error.expected,
+        actual=error.actual,
+    ),
+    StorageUnavailableError: lambda error: Problem(
+        "service.unavailable", "The database or the disk does not answer.", headers={"Retry-After": "2"}
+    ),
+    InvalidConfigurationError: _invalid_config,
+    UnknownExposureError: _unknown_exposure,
+    UnknownRefcatError: _unknown_refcat,
+    InvalidRequestError: _invalid_request,
+    IdempotencyMismatchError: lambda error: Problem("idempotency.mismatch", str(error)),
+    QueueFullError: lambda error: Problem(
+        "queue.full", f"{error.limit} jobs may wait at a time.", limit=error.limit, headers={"Retry-After": "30"}
+    ),
+    PhaseConflictError: lambda error: Problem("job.not_active", str(error), phase=error.phase),
+    RefcatError: _refcat,
+}

@@ -1,0 +1,183 @@
+"""Uploading exposures."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path, Query, Request, Response
+from starlette.concurrency import run_in_threadpool
+
+from api.dependencies import Owner, Services, Using
+from api.multipart import read_form
+from api.problems import Problem
+from api.responses import problems
+from api.schemas.exposures import ExposureDocument
+from api.uploads import body_pieces, check_room, declared_length, store_body
+from service import formats
+from service.storage.records import BlobRef, ExposureRecord, Scope
+
+__all__ = ["register_exposure", "router"]
+
+router = APIRouter(prefix="/v1/exposures", tags=["exposures"])
+
+FORM_OVERHEAD = 1 << 20
+ExposureId = Annotated[str, Path(max_length=100, description="Exposure id.")]
+
+_FITS_BODY = {
+    "requestBody": {
+        "required": True,
+        "description": "The file's bytes: FITS, plain, gzipped, bzipped or tile-compressed.",
+        "content": {"application/fits": {"schema": {"type": "string", "format": "binary"}}},
+    }
+}
+_FORM_BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["file"],
+                    "properties": {"file": {"type": "string", "format": "binary"}},
+                }
+            }
+        },
+    }
+}
+_UPLOAD_PROBLEMS = problems(400, 413, 415, 422, 507)
+
+
+def register_exposure(
+    services: Services, owner: Scope, blob: BlobRef, filename: str | None
+) -> tuple[ExposureRecord, bool]:
+    """Make a stored file an exposure of an owner.
+
+    Returns
+    -------
+    ExposureRecord, bool
+        The exposure, and whether it is new.
+
+    Raises
+    ------
+    Problem
+        ``exposure.unreadable``: it begins as FITS does and is none.
+    """
+    limits = formats.ReadLimits(max_pixels=services.settings.max_pixels)
+    try:
+        inspection = formats.inspect(services.storage.blobs.path(blob.sha256), limits=limits)
+    except formats.FormatError as error:
+        raise Problem("exposure.unreadable", str(error), reason=error.code) from error
+    return services.storage.exposures.add(
+        owner, blob, filename=_label(filename), file_format=inspection.format, metadata=inspection.to_dict()
+    )
+
+
+def _label(filename: str | None) -> str | None:
+    """A client's file name as a label: last part of it, printable, of sane length."""
+    if filename is None:
+        return None
+    name = filename.replace("\\", "/").rsplit("/", 1)[-1]
+    return "".join(character for character in name if character.isprintable())[:200] or None
+
+
+def _answer(record: ExposureRecord, created: bool, response: Response) -> ExposureDocument:
+    document = ExposureDocument.of(record)
+    response.status_code = 201 if created else 200
+    response.headers["Location"] = document.links["self"]
+    return document
+
+
+@router.put(
+    "",
+    status_code=201,
+    openapi_extra=_FITS_BODY,
+    responses={200: {"model": ExposureDocument, "description": "These bytes were there already."}, **_UPLOAD_PROBLEMS},
+)
+async def put_exposure(
+    request: Request,
+    response: Response,
+    services: Using,
+    owner: Owner,
+    filename: Annotated[str | None, Query(max_length=1000, description="A label for people.")] = None,
+) -> ExposureDocument:
+    """Upload a file as the raw body; `Content-Digest: sha-256=:...:` is checked when given.
+
+    The same bytes give the same id. The file is streamed to disk and refused as soon as it is seen not to be FITS, or
+    to be too large.
+    """
+    blob = await store_body(request, services.storage, services.settings.max_upload_bytes)
+    record, created = await run_in_threadpool(register_exposure, services, owner, blob, filename)
+    return _answer(record, created, response)
+
+
+@router.post(
+    "",
+    status_code=201,
+    openapi_extra=_FORM_BODY,
+    responses={200: {"model": ExposureDocument, "description": "These bytes were there already."}, **_UPLOAD_PROBLEMS},
+)
+async def post_exposure(request: Request, response: Response, services: Using, owner: Owner) -> ExposureDocument:
+    """Upload a file as a form, `curl -F file=@exposure.fits`."""
+    uploaded = await receive_files(request, services, owner, max_files=1)
+    if not uploaded.records:
+        raise Problem(
+            "request.invalid", "The form has no file.", errors=[{"parameter": "file", "detail": "is missing"}]
+        )
+    if uploaded.fields:
+        name = next(iter(uploaded.fields))
+        raise Problem("request.invalid", f"The field {name!r} is not known here.")
+    record, created = uploaded.records[0]
+    return _answer(record, created, response)
+
+
+class ReceivedFiles:
+    """Exposures that came with a form, and its text fields."""
+
+    def __init__(self, records: list[tuple[ExposureRecord, bool]], fields: dict[str, str]) -> None:
+        self.records = records
+        self.fields = fields
+
+
+async def receive_files(request: Request, services: Services, owner: Scope, *, max_files: int) -> ReceivedFiles:
+    """Store the files of a form as exposures.
+
+    Raises
+    ------
+    Problem
+        As `api.multipart.read_form`; nothing is kept then.
+    """
+    limit = services.settings.max_upload_bytes
+    announced = declared_length(request)
+    check_room(services.storage, announced, max_files * limit + FORM_OVERHEAD)
+    with ExitStack() as stack:
+        writers: list[Any] = []
+
+        def open_file() -> Any:
+            writers.append(stack.enter_context(services.storage.blobs.writer(max_bytes=limit)))
+            return writers[-1]
+
+        pieces = body_pieces(request, announced)
+        form = await read_form(pieces, request.headers.get("content-type", ""), open_file, max_files=max_files)
+        blobs = [await run_in_threadpool(writer.commit) for writer in writers]
+    records = [
+        await run_in_threadpool(register_exposure, services, owner, blob, part.filename)
+        for blob, part in zip(blobs, form.files, strict=True)
+    ]
+    return ReceivedFiles(records, form.fields)
+
+
+@router.get("/{exposure_id}", responses=problems(404))
+def get_exposure(services: Using, owner: Owner, exposure_id: ExposureId) -> ExposureDocument:
+    """What was read from the headers of an uploaded file, each value with its origin."""
+    record = services.storage.exposures.get(owner, exposure_id)
+    if record is None:
+        raise Problem("exposure.not_found", f"There is no exposure {exposure_id}.")
+    return ExposureDocument.of(record)
+
+
+@router.delete("/{exposure_id}", status_code=204, responses=problems(404, 409))
+def delete_exposure(services: Using, owner: Owner, exposure_id: ExposureId) -> Response:
+    """Remove an exposure; refused while an active job needs it."""
+    services.storage.exposures.delete(owner, exposure_id)
+    return Response(status_code=204)

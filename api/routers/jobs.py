@@ -1,0 +1,163 @@
+"""The life of jobs: submit, list, look, wait, abort, delete."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+from urllib.parse import urlencode
+
+from fastapi import APIRouter, Header, Query, Request, Response
+from starlette.concurrency import run_in_threadpool
+
+from api.dependencies import JobId, Owner, Services, Using, find_job
+from api.files import etag_matches
+from api.job_documents import full_document, job_etag, short_document
+from api.responses import problems
+from api.schemas.common import PageDocument
+from api.schemas.jobs import JobDocument, JobParameters, JobSummaryDocument, PhaseName
+from api.submission import read_parameters, submit
+from service.jobs.errors import PhaseConflictError
+from service.storage.records import JobRecord, Phase, Scope
+
+__all__ = ["router"]
+
+router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
+
+_FILE = {"type": "string", "format": "binary"}
+_JOB_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {
+                "schema": {"$ref": "#/components/schemas/JobParameters"},
+                "example": JobParameters.model_config["json_schema_extra"]["examples"][0],  # type: ignore[index,call-overload]
+            },
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["file"],
+                    "properties": {
+                        "file": {"type": "array", "items": _FILE, "minItems": 1, "maxItems": 2},
+                        "parameters": {"type": "string", "description": "JobParameters as JSON, without `exposures`."},
+                    },
+                }
+            },
+        },
+    }
+}
+
+
+@router.post(
+    "",
+    status_code=202,
+    openapi_extra=_JOB_BODY,
+    responses={
+        200: {"model": JobDocument, "description": "The job that this Idempotency-Key made before."},
+        **problems(400, 409, 413, 415, 422, 429, 507),
+    },
+)
+async def submit_job(
+    request: Request,
+    response: Response,
+    services: Using,
+    owner: Owner,
+    idempotency_key: Annotated[str | None, Header(description="The same key again gives the same job.")] = None,
+) -> JobDocument:
+    """Submit a job: JSON that names uploaded exposures, or a form with the files and the same JSON as `parameters`."""
+    parameters = await read_parameters(request, services, owner)
+    job, created = await submit(services, owner, parameters, idempotency_key)
+    response.status_code = 202 if created else 200
+    response.headers["Location"] = f"/v1/jobs/{job.id}"
+    response.headers["ETag"] = job_etag(job)
+    response.headers["Retry-After"] = "1"
+    return await run_in_threadpool(full_document, services.storage, job)
+
+
+@router.get("", responses=problems(422))
+def list_jobs(
+    request: Request,
+    response: Response,
+    services: Using,
+    owner: Owner,
+    phase: Annotated[
+        list[PhaseName] | None, Query(description="Only these; ARCHIVED jobs show only when asked for.")
+    ] = None,
+    run_id: Annotated[str | None, Query(max_length=200)] = None,
+    after: Annotated[str | None, Query(max_length=200, description="`next` of the page before.")] = None,
+    limit: Annotated[int, Query(ge=1, le=500)] = 50,
+) -> PageDocument[JobSummaryDocument]:
+    """Jobs, newest first."""
+    phases = [Phase(name) for name in phase or ()]
+    page = services.storage.jobs.list(owner, phases=phases, run_id=run_id, after=after, limit=limit)
+    if page.next is not None:
+        response.headers["Link"] = next_link(request, page.next)
+    return PageDocument(items=[short_document(job) for job in page.items], next=page.next)
+
+
+def next_link(request: Request, cursor: str) -> str:
+    """RFC 8288 link to the next page of this very list."""
+    query = [(key, value) for key, value in request.query_params.multi_items() if key != "after"]
+    return f'<{request.url.path}?{urlencode([*query, ("after", cursor)])}>; rel="next"'
+
+
+@router.get("/{job_id}", responses={304: {"description": "Nothing has changed."}, **problems(404, 422)})
+async def get_job(
+    request: Request,
+    response: Response,
+    services: Using,
+    owner: Owner,
+    job_id: JobId,
+    wait: Annotated[
+        float, Query(ge=0, description="Seconds to hold the answer back until the job's version changes.")
+    ] = 0.0,
+) -> JobDocument | Response:
+    """A job as it is now.
+
+    With `wait` the answer comes when the version is no longer that of `If-None-Match` (or, without this header, that
+    of now), when the job has ended, or when the time is over.
+    """
+    job = await run_in_threadpool(find_job, services, owner, job_id)
+    known = request.headers.get("if-none-match")
+    unchanged = known is None or etag_matches(known, job_etag(job))
+    if wait > 0 and unchanged and not job.is_terminal:
+        job = await _changed(services, owner, job, min(wait, services.settings.max_wait))
+    etag = job_etag(job)
+    if etag_matches(known, etag):
+        return Response(status_code=304, headers={"ETag": etag})
+    response.headers["ETag"] = etag
+    response.headers["Cache-Control"] = "private, no-cache"
+    return await run_in_threadpool(full_document, services.storage, job)
+
+
+async def _changed(services: Services, owner: Scope, job: JobRecord, seconds: float) -> JobRecord:
+    await services.watcher.wait(job.id, job.version, seconds)
+    return await run_in_threadpool(find_job, services, owner, job.id)
+
+
+@router.post("/{job_id}/abort", status_code=202, responses=problems(404, 409))
+def abort_job(response: Response, services: Using, owner: Owner, job_id: JobId) -> JobDocument:
+    """Stop a job: one that waits ends at once, one that runs within about a second."""
+    job = services.submissions.abort(owner, job_id)
+    response.headers["ETag"] = job_etag(job)
+    return full_document(services.storage, job)
+
+
+@router.delete(
+    "/{job_id}",
+    status_code=204,
+    response_model=None,
+    responses={202: {"model": JobDocument, "description": "It was active and is being aborted."}, **problems(404)},
+)
+def delete_job(services: Using, owner: Owner, job_id: JobId) -> Response:
+    """Abort a job that is active (202, it stays with what it has), remove one that has ended (204)."""
+    if not find_job(services, owner, job_id).is_terminal:
+        try:
+            job = services.submissions.abort(owner, job_id)
+        except PhaseConflictError:
+            pass  # it ended in between
+        else:
+            document = full_document(services.storage, job)
+            return Response(
+                document.model_dump_json(), 202, headers={"ETag": job_etag(job)}, media_type="application/json"
+            )
+    services.submissions.delete(owner, job_id)
+    return Response(status_code=204)

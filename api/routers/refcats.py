@@ -1,0 +1,180 @@
+"""Reference catalogues."""
+
+from __future__ import annotations
+
+import hashlib
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request, Response
+from fastapi import Path as PathParameter
+from starlette.concurrency import run_in_threadpool
+
+from api.dependencies import Owner, Services, Using
+from api.problems import Problem
+from api.responses import problems
+from api.schemas.common import Items
+from api.schemas.refcats import RefcatDocument
+from api.uploads import BlobUpload, body_pieces, check_room, content_sha256, declared_length
+from service import refcats
+from service.storage.errors import DigestMismatchError
+from service.storage.records import RefcatRecord, Scope
+
+__all__ = ["router"]
+
+router = APIRouter(prefix="/v1/refcats", tags=["reference catalogues"])
+
+MAX_MAPPINGS = 200
+RefcatName = Annotated[
+    str,
+    PathParameter(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$",
+        description="Letters, digits, `.`, `_` and `-`; `none` is taken.",
+        examples=["gaia"],
+    ),
+]
+_BODY = {
+    "requestBody": {
+        "required": True,
+        "description": "Parquet, FITS, CSV or VOTable with `ra`, `dec` (deg, ICRS) and per band `<band>_mag` "
+        "(+ `_magerr`) or `<band>_flux` in nJy (+ `_fluxErr`); optional `ra_err`, `dec_err` (mas), `pmra`, `pmdec` "
+        "(mas/yr), `parallax` (mas), `epoch` (Julian year).",
+        "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
+    }
+}
+
+
+class RefcatFormat(StrEnum):
+    """What a reference catalogue can come as."""
+
+    PARQUET = "parquet"
+    FITS = "fits"
+    CSV = "csv"
+    VOTABLE = "votable"
+    ECSV = "ecsv"
+
+
+@router.put(
+    "/{name}",
+    status_code=201,
+    openapi_extra=_BODY,
+    responses={
+        200: {"model": RefcatDocument, "description": "It was there already."},
+        **problems(400, 409, 413, 422, 503, 507),
+    },
+)
+async def put_refcat(
+    request: Request,
+    response: Response,
+    services: Using,
+    owner: Owner,
+    name: RefcatName,
+    columns: Annotated[
+        str | None,
+        Query(
+            max_length=5000,
+            description="Our names for the file's columns, joined by commas.",
+            examples=["ra=RAJ2000,dec=DEJ2000,r_mag=rmag"],
+        ),
+    ] = None,
+    epoch: Annotated[
+        float | None, Query(gt=1800, lt=2200, description="Julian year of the positions where no column says it.")
+    ] = None,
+    file_format: Annotated[RefcatFormat | None, Query(alias="format", description="Told from the content.")] = None,
+) -> RefcatDocument:
+    """Store a reference catalogue under a name; the same content again changes nothing, other content is refused."""
+    if name == "none":
+        raise Problem("refcat.invalid", "The name `none` stands for no catalogue.")
+    mapping = _mapping(columns)
+    record, created = await _ingest(request, services, owner, name, mapping, epoch, file_format)
+    response.status_code = 201 if created else 200
+    response.headers["Location"] = f"/v1/refcats/{name}"
+    return RefcatDocument.of(record)
+
+
+async def _ingest(
+    request: Request,
+    services: Services,
+    owner: Scope,
+    name: str,
+    columns: dict[str, str] | None,
+    epoch: float | None,
+    file_format: RefcatFormat | None,
+) -> tuple[RefcatRecord, bool]:
+    limit = services.settings.max_upload_bytes
+    expected = content_sha256(request.headers.get("content-digest"))
+    announced = declared_length(request)
+    check_room(services.storage, announced, limit)
+    # Never committed: the catalogue lives on in the reference store, not as the file that came.
+    with services.storage.blobs.writer(max_bytes=limit) as writer:
+        upload = BlobUpload(writer, must_be_fits=False)
+        async for piece in body_pieces(request, announced):
+            await upload.write(piece)
+        await upload.finish()
+        writer.flush()
+
+        def ingest() -> tuple[RefcatRecord, bool]:
+            _check_digest(writer.path, expected)
+            info = refcats.ingest(
+                writer.path,
+                name=name,
+                store_dir=services.settings.refcat_dir,
+                file_format=None if file_format is None else file_format.value,
+                columns=columns,
+                epoch=epoch,
+            )
+            return services.storage.refcats.put(
+                owner, name=name, sha256=info.sha256, rows=info.n_rows, info=info.to_dict()
+            )
+
+        return await run_in_threadpool(ingest)
+
+
+def _check_digest(path: Path, expected: str | None) -> None:
+    if expected is None:
+        return
+    with path.open("rb") as stream:
+        actual = hashlib.file_digest(stream, "sha256").hexdigest()
+    if actual != expected:
+        raise DigestMismatchError(expected, actual)
+
+
+def _mapping(text: str | None) -> dict[str, str] | None:
+    """Column mapping ``ours=theirs,...``."""
+    if text is None:
+        return None
+    mapping = {}
+    for part in text.split(","):
+        ours, separator, theirs = part.partition("=")
+        if not (separator and ours.strip() and theirs.strip()):
+            detail = f"{part!r} is not OURS=THEIRS"
+            errors = [{"parameter": "columns", "detail": detail, "code": "invalid"}]
+            raise Problem("request.invalid", f"columns: {detail}.", errors=errors)
+        mapping[ours.strip()] = theirs.strip()
+    if len(mapping) > MAX_MAPPINGS:
+        raise Problem("request.invalid", f"columns: more than {MAX_MAPPINGS} names.")
+    return mapping
+
+
+@router.get("")
+def list_refcats(services: Using, owner: Owner) -> Items[RefcatDocument]:
+    """Reference catalogues that jobs can name."""
+    return Items(items=[RefcatDocument.of(record) for record in services.storage.refcats.list(owner)])
+
+
+@router.get("/{name}", responses=problems(404, 422))
+def get_refcat(services: Using, owner: Owner, name: RefcatName) -> RefcatDocument:
+    """One reference catalogue."""
+    record = services.storage.refcats.get(owner, name)
+    if record is None:
+        raise Problem("refcat.not_found", f"There is no reference catalogue {name}.")
+    return RefcatDocument.of(record)
+
+
+@router.delete("/{name}", status_code=204, responses=problems(404, 409, 422))
+def delete_refcat(services: Using, owner: Owner, name: RefcatName) -> Response:
+    """Remove a reference catalogue; refused while an active job needs it."""
+    services.storage.refcats.delete(owner, name)
+    refcats.remove(services.settings.refcat_dir, name)
+    return Response(status_code=204)

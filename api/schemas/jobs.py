@@ -1,0 +1,228 @@
+"""Jobs: what is asked, and what is answered."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from api.schemas.common import Document
+
+__all__ = [
+    "JobDocument",
+    "JobErrorDocument",
+    "JobParameters",
+    "JobSummaryDocument",
+    "LogLineDocument",
+    "PhaseName",
+    "ProductDocument",
+    "QueueDocument",
+    "References",
+    "StageDocument",
+]
+
+PhaseName = Literal[
+    "PENDING", "QUEUED", "EXECUTING", "COMPLETED", "ERROR", "ABORTED", "UNKNOWN", "HELD", "SUSPENDED", "ARCHIVED"
+]
+
+DURATION = re.compile(r"P(?:(\d{1,5})W|(\d{1,6})D|(?:(\d{1,6})D)?T(\d{1,6})H)")
+IMPLEMENTED_NULL = "Reserved: only null is taken so far."
+
+
+def _duration_days(text: str) -> float:
+    """Days of an ISO 8601 duration in weeks, days or hours."""
+    match = DURATION.fullmatch(text)
+    if match is None:
+        raise ValueError("must be an ISO 8601 duration in weeks, days or hours: P30D, P4W, PT12H, P1DT6H")
+    weeks, days, more_days, hours = (float(part or 0) for part in match.groups())
+    return 7 * weeks + days + more_days + hours / 24
+
+
+def _is_duration(text: str) -> str:
+    _duration_days(text)
+    return text
+
+
+class References(BaseModel):
+    """Names of reference catalogues; `none` leaves the step out."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    astrometry: Annotated[str, Field(min_length=1, max_length=200)]
+    photometry: Annotated[str, Field(min_length=1, max_length=200)]
+
+
+class JobParameters(BaseModel):
+    """What to do with which exposures."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [
+                {
+                    "exposures": ["exp_01m3t8k2c4w9x5y7z0a1b2c3d4"],
+                    "references": {"astrometry": "gaia", "photometry": "ps1"},
+                    "preset": "generic",
+                    "config": {"photometry": {"match_radius_arcsec": 0.5}},
+                    "metadata": {"band": "r", "gain": 1.5, "visit": 42, "detector": 3},
+                    "priority": 50,
+                    "run_id": "night-2026-11-22",
+                    "destruction": "P30D",
+                    "time_limit_s": 600,
+                }
+            ]
+        },
+    )
+
+    exposures: Annotated[
+        list[Annotated[str, Field(min_length=1, max_length=100)]],
+        Field(max_length=2, description="One exposure, or the two snaps of one. Absent where the files come along."),
+    ] = []
+    references: Annotated[
+        References | Annotated[str, Field(min_length=1, max_length=200)],
+        Field(description="One name for both, an object with both, or `none`: then WCS and zero point stay null."),
+    ] = "none"
+    preset: Annotated[str, Field(max_length=100, description="Named set of overrides, see /v1/presets.")] = "generic"
+    config: Annotated[
+        dict[str, Any], Field(description="Overrides, nested as in /v1/config/schema. Unknown keys are refused.")
+    ] = {}
+    metadata: Annotated[
+        dict[str, Any], Field(description="What the file does not say or says wrongly: band, gain, visit, detector ...")
+    ] = {}
+    priority: Annotated[int, Field(ge=0, le=100, description="Higher runs earlier.")] = 50
+    run_id: Annotated[str | None, Field(max_length=200, description="Name for a group of jobs.")] = None
+    destruction: Annotated[
+        Annotated[str, AfterValidator(_is_duration)] | None,
+        Field(description="Life of the results as ISO 8601 duration: `P30D`."),
+    ] = None
+    time_limit_s: Annotated[float | None, Field(gt=0, description="Seconds after which the run is stopped.")] = None
+    callback: Annotated[None, Field(description=IMPLEMENTED_NULL)] = None
+
+    @property
+    def destruction_days(self) -> float | None:
+        """Life of the results in days."""
+        return None if self.destruction is None else _duration_days(self.destruction)
+
+    @property
+    def reference_names(self) -> dict[str, str]:
+        """A name for each of astrometry and photometry."""
+        if isinstance(self.references, str):
+            return {"astrometry": self.references, "photometry": self.references}
+        return self.references.model_dump()
+
+
+class StageDocument(Document):
+    """A finished stage."""
+
+    name: str
+    seconds: float
+    numbers: dict[str, Any]
+
+
+class QueueDocument(Document):
+    """Where a waiting job stands."""
+
+    position: Annotated[int | None, Field(description="Jobs before this one; null unless QUEUED.")]
+    eta_s: Annotated[float | None, Field(description="Seconds until it ends; null while unknown.")] = None
+
+
+class JobErrorDocument(Document):
+    """Why a job failed."""
+
+    code: str
+    type: str
+    stage: str | None = None
+    message: str
+    numbers: Annotated[dict[str, Any], Field(description="What decided it.")]
+    hint: str | None = None
+    suggested_config: Annotated[dict[str, Any] | None, Field(description="Overrides that may help.")] = None
+
+
+class ProductDocument(Document):
+    """A product and the ways to fetch it."""
+
+    id: Annotated[str, Field(description="Upstream's name.")]
+    aliases: Annotated[list[str], Field(description="Short names that are accepted too.")]
+    kind: Literal["catalog", "image", "document"]
+    media_types: list[str]
+    size: Annotated[int, Field(description="Bytes of the stored file.")]
+    sha256: Annotated[str, Field(description="Digest of the stored file.")]
+    rows: int | None
+    links: Annotated[dict[str, str], Field(description="Address for each format.")]
+
+
+class JobSummaryDocument(Document):
+    """A job in a list."""
+
+    id: str
+    phase: PhaseName
+    stage: str | None
+    progress: Annotated[float, Field(ge=0, le=1)]
+    version: Annotated[int, Field(description="Grows with each change; the ETag.")]
+    attempt: int
+    priority: int
+    created_at: datetime
+    started_at: datetime | None
+    ended_at: datetime | None
+    destruction_at: datetime | None
+    owner: str
+    run_id: str | None
+    exposures: list[str]
+    references: dict[str, str]
+    warnings: list[str]
+    error: JobErrorDocument | None
+    links: dict[str, str]
+
+
+class JobDocument(JobSummaryDocument):
+    """A job."""
+
+    stages: list[StageDocument]
+    queue: QueueDocument
+    preset: str | None
+    summary: Annotated[dict[str, Any] | None, Field(description="Summary statistics; null until there are any.")]
+    products: list[ProductDocument]
+
+    model_config = ConfigDict(
+        frozen=True,
+        json_schema_extra={
+            "examples": [
+                {
+                    "id": "job_01m3t8k2c4w9x5y7z0a1b2c3d4",
+                    "phase": "EXECUTING",
+                    "stage": "psf.measure",
+                    "progress": 0.42,
+                    "version": 7,
+                    "attempt": 1,
+                    "priority": 50,
+                    "created_at": "2026-11-22T03:14:15.926535Z",
+                    "started_at": "2026-11-22T03:14:16.240112Z",
+                    "ended_at": None,
+                    "destruction_at": "2026-12-22T03:14:15.926535Z",
+                    "owner": "local",
+                    "run_id": "night-2026-11-22",
+                    "exposures": ["exp_01m3t8k2c4w9x5y7z0a1b2c3d4"],
+                    "references": {"astrometry": "gaia", "photometry": "ps1"},
+                    "warnings": [],
+                    "error": None,
+                    "links": {"self": "/v1/jobs/job_01m3t8k2c4w9x5y7z0a1b2c3d4"},
+                    "stages": [{"name": "snap_combine", "seconds": 0.0, "numbers": {}}],
+                    "queue": {"position": None, "eta_s": None},
+                    "preset": "generic",
+                    "summary": None,
+                    "products": [],
+                }
+            ]
+        },
+    )
+
+
+class LogLineDocument(Document):
+    """A line of a job's log."""
+
+    at: datetime
+    level: str
+    logger: str
+    message: str

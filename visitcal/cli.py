@@ -1,0 +1,157 @@
+"""The command line. It starts at once: whatever is heavy is imported by the command that needs it."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["EXIT_FAILED", "EXIT_OK", "EXIT_REFUSED", "EXIT_UNREACHABLE", "main", "parser"]
+
+EXIT_OK = 0
+EXIT_UNREACHABLE = 1
+EXIT_REFUSED = 2  # also argparse's own
+EXIT_FAILED = 3
+
+
+def parser() -> argparse.ArgumentParser:
+    """The grammar of the command line."""
+    top = argparse.ArgumentParser(prog="visitcal", description="Calibrate single astronomical exposures.")
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _add_service_commands(commands)
+    _add_client_commands(commands)
+    _add_local_commands(commands)
+    return top
+
+
+Commands = argparse._SubParsersAction  # noqa: SLF001 - argparse gives the type no public name
+
+
+def _add_service_commands(commands: Commands[argparse.ArgumentParser]) -> None:
+    serve = commands.add_parser("serve", help="run the HTTP API and a worker")
+    serve.add_argument("--host", help="address to listen on (default: 127.0.0.1)")
+    serve.add_argument("--port", type=int, help="port to listen on; 0 takes a free one (default: 8470)")
+    serve.add_argument("--no-worker", action="store_true", help="API only; workers are started elsewhere")
+    worker = commands.add_parser("worker", help="run a worker")
+    worker.add_argument("--slots", type=int, help="jobs to run at a time (default: 1)")
+    migrate = commands.add_parser("migrate", help="bring the databases to the present version")
+    warmup = commands.add_parser("warmup", help="compile the kernels, so that the first job need not")
+    for command in (serve, worker, migrate, warmup):
+        command.add_argument("--data-dir", type=Path, help="directory of databases and files (default: visitcal-data)")
+        command.set_defaults(module="visitcal.commands.serving")
+    demo = commands.add_parser("demo", help="calibrate a simulated exposure through the whole service")
+    demo.add_argument("--size", type=int, default=2048, help="width and height in pixels (default: 2048)")
+    demo.add_argument("--seed", type=int, default=7, help="of the simulation (default: 7)")
+    demo.add_argument("--stars", type=int, default=1500, help="number of stars (default: 1500)")
+    demo.add_argument("--keep", type=Path, metavar="DIR", help="keep the inputs and the products there")
+    demo.set_defaults(module="visitcal.demo")
+
+
+def _add_client_commands(commands: Commands[argparse.ArgumentParser]) -> None:
+    submit = commands.add_parser("submit", help="calibrate an exposure, or the two snaps of one, on the service")
+    submit.add_argument("files", nargs="+", metavar="FILE", help="one exposure or two snaps: file, or exposure id")
+    _add_references(submit, "name of a reference catalogue for astrometry and photometry, or none")
+    _add_run_options(submit)
+    submit.add_argument("--priority", type=int, help="0 to 100, higher runs earlier (default: 50)")
+    submit.add_argument("--run-id", help="name for a group of jobs")
+    submit.add_argument("--time-limit", type=float, metavar="SECONDS", help="stop the run after this time")
+    submit.add_argument("--wait", action="store_true", help="wait for the end and print the statistics")
+    status = commands.add_parser("status", help="show a job, or the newest jobs")
+    status.add_argument("job", nargs="?", help="job id")
+    status.add_argument("--phase", help="only jobs in this phase")
+    status.add_argument("--run-id", help="only jobs of this group")
+    status.add_argument("--limit", type=int, default=20, help="jobs to show (default: 20)")
+    fetch = commands.add_parser("fetch", help="fetch products of a job")
+    fetch.add_argument("job", help="job id")
+    fetch.add_argument("products", nargs="*", help="product names (default: all)")
+    fetch.add_argument("--out", type=Path, default=Path(), help="directory to write into (default: here)")
+    fetch.add_argument("--format", help="of catalogues: parquet (default), fits, csv or votable")
+    refcat = commands.add_parser("refcat", help="reference catalogues of the service")
+    refcat.add_argument("action", choices=["list", "put"])
+    refcat.add_argument("name", nargs="?", help="name of the catalogue")
+    refcat.add_argument("file", nargs="?", type=Path, help="Parquet, FITS, CSV or VOTable file")
+    refcat.add_argument("--columns", type=column_mapping, metavar="OURS=THEIRS,...", help="names in the file")
+    refcat.add_argument("--epoch", type=float, help="Julian year of the positions")
+    for command in (submit, status, fetch, refcat):
+        command.add_argument("--url", help="of the service (default: $VISITCAL_URL or http://127.0.0.1:8470)")
+        command.add_argument("--json", action="store_true", help="print the service's document")
+        command.set_defaults(module="visitcal.commands.remote")
+
+
+def _add_local_commands(commands: Commands[argparse.ArgumentParser]) -> None:
+    calibrate = commands.add_parser("calibrate", help="calibrate an exposure, or two snaps, without a service")
+    calibrate.add_argument("files", nargs="+", type=Path, metavar="FILE", help="one exposure, or its two snaps")
+    _add_references(calibrate, "file with references for astrometry and photometry, or none")
+    _add_run_options(calibrate)
+    calibrate.add_argument("--columns", type=column_mapping, metavar="OURS=THEIRS,...", help="names in the file")
+    calibrate.add_argument("--variant", choices=["classic", "adaptive"], help="of the PSF stage's detection")
+    calibrate.add_argument("--parity", action="store_true", help="reproduce the upstream task, oddities included")
+    calibrate.add_argument("--out", type=Path, required=True, help="directory to write into")
+    simulate = commands.add_parser("simulate", help="write a simulated exposure with its references and truth")
+    simulate.add_argument("out", type=Path, help="directory to write into")
+    simulate.add_argument("--size", type=int, default=2048, help="width and height in pixels (default: 2048)")
+    simulate.add_argument("--seed", type=int, default=7, help="same seed, same pixels (default: 7)")
+    simulate.add_argument("--stars", type=int, default=1500, help="number of stars (default: 1500)")
+    simulate.add_argument("--snaps", type=int, choices=[1, 2], default=1, help="snaps of the visit (default: 1)")
+    simulate.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="any other parameter")
+    for command in (calibrate, simulate):
+        command.set_defaults(module="visitcal.commands.local")
+
+
+def _add_references(command: argparse.ArgumentParser, what: str) -> None:
+    command.add_argument("--refcat", metavar="REFERENCE", help=what)
+    command.add_argument("--astrometry", metavar="REFERENCE", help="the same, for astrometry alone")
+    command.add_argument("--photometry", metavar="REFERENCE", help="the same, for photometry alone")
+
+
+def _add_run_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--preset", help="named set of configuration overrides")
+    command.add_argument("--config", metavar="JSON", help="configuration overrides: JSON, or a file with it")
+    command.add_argument(
+        "--set-metadata",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="what the file does not say: band=r, gain=1.5, visit=42 ...",
+    )
+
+
+def column_mapping(text: str) -> dict[str, str]:
+    """Column mapping of the form ``ra=RAJ2000,dec=DEJ2000``."""
+    mapping = {}
+    for part in text.split(","):
+        ours, separator, theirs = part.partition("=")
+        if not (separator and ours.strip() and theirs.strip()):
+            raise argparse.ArgumentTypeError(f"{part!r} is not OURS=THEIRS")
+        mapping[ours.strip()] = theirs.strip()
+    return mapping
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command.
+
+    Returns
+    -------
+    int
+        0 for success, 1 where the service cannot be reached or fails, 2 for refused input, 3 for a job that did not
+        complete.
+    """
+    options = parser().parse_args(arguments)
+    try:
+        status: int = import_module(options.module).run(options)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        sys.stderr.close()  # the reader of our output has gone; so has the place for a traceback
+        return EXIT_UNREACHABLE
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

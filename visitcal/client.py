@@ -1,0 +1,312 @@
+"""Client of a visitcal service: httpx and nothing else.
+
+>>> from visitcal import Client
+>>> with Client("http://127.0.0.1:8470") as client:  # doctest: +SKIP
+...     job = client.submit("exposure.fits", references="gaia").wait()
+...     print(job.summary()["psfSigma"])
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+from urllib.parse import quote
+
+import httpx
+
+from visitcal.job import JobHandle
+from visitcal.transport import FileBody, ProgressCallback, Transport
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from types import TracebackType
+
+    from visitcal.documents import ExposureDocument, RefcatDocument
+
+__all__ = ["DEFAULT_URL", "Client", "Source"]
+
+DEFAULT_URL = "http://127.0.0.1:8470"
+Source = str | Path
+FITS_TYPE = "application/fits"
+
+
+class Client:
+    """A connection to a visitcal service.
+
+    Parameters
+    ----------
+    base_url : str, optional
+        Where the service is; ``VISITCAL_URL`` or the local default.
+    token : str, optional
+        Bearer token; ``VISITCAL_TOKEN`` by default, none for a local service.
+    timeout : float
+        Seconds to wait for an answer.
+    retries : int
+        How often a request is sent again after a connection error or an answer that says "later".
+    transport : httpx.BaseTransport, optional
+        Another way to reach the service, for tests.
+    """
+
+    def __init__(
+        self,
+        base_url: str | None = None,
+        *,
+        token: str | None = None,
+        timeout: float = 60.0,
+        retries: int = 5,
+        transport: httpx.BaseTransport | None = None,
+    ) -> None:
+        token = token or os.environ.get("VISITCAL_TOKEN")
+        headers = {"User-Agent": "visitcal-client", "Accept": "application/json, */*;q=0.5"}
+        if token:
+            headers["Authorization"] = f"Bearer {token}"
+        self._http = httpx.Client(
+            base_url=base_url or os.environ.get("VISITCAL_URL", DEFAULT_URL),
+            headers=headers,
+            timeout=httpx.Timeout(timeout, connect=10.0),
+            transport=transport,
+        )
+        self._transport = Transport(self._http, retries)
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give the connections back."""
+        self._http.close()
+
+    # -- exposures
+
+    def upload(self, path: Source, *, on_progress: ProgressCallback | None = None) -> ExposureDocument:
+        """Send an exposure; the same bytes give the same id.
+
+        Parameters
+        ----------
+        path : path
+            FITS file, also ``.gz`` or ``.fz``; it is streamed.
+        on_progress : callable, optional
+            Called with the bytes sent and the bytes in all.
+
+        Raises
+        ------
+        RequestRefusedError
+            Not FITS, or too large.
+        """
+        path = Path(path)
+        response = self._transport.request(
+            "PUT",
+            "/v1/exposures",
+            params={"filename": path.name},
+            headers={"Content-Type": FITS_TYPE},
+            body=FileBody(path, on_progress),
+        )
+        return cast("ExposureDocument", response.json())
+
+    def exposure(self, exposure_id: str) -> ExposureDocument:
+        """An uploaded exposure and what was read from its headers."""
+        return cast("ExposureDocument", self._get(f"/v1/exposures/{quote(exposure_id, safe='')}"))
+
+    def delete_exposure(self, exposure_id: str) -> None:
+        """Remove an exposure that no job needs."""
+        self._transport.request("DELETE", f"/v1/exposures/{quote(exposure_id, safe='')}")
+
+    # -- jobs
+
+    def submit(
+        self,
+        exposures: Source | Sequence[Source],
+        *,
+        references: str | Mapping[str, str] | None = None,
+        astrometry: str | None = None,
+        photometry: str | None = None,
+        preset: str | None = None,
+        config: Mapping[str, Any] | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        priority: int | None = None,
+        run_id: str | None = None,
+        time_limit_s: float | None = None,
+        idempotency_key: str | None = None,
+        on_progress: ProgressCallback | None = None,
+    ) -> JobHandle:
+        """Calibrate an exposure, or the two snaps of one.
+
+        Parameters
+        ----------
+        exposures : path or exposure id, or two of them
+            Files are uploaded first.
+        references : str or mapping, optional
+            Name of a reference catalogue for both astrometry and photometry, a mapping with both, or ``"none"``.
+        astrometry, photometry : str, optional
+            The same, one by one.
+        preset : str, optional
+            Named set of configuration overrides.
+        config : mapping, optional
+            Configuration overrides, nested as in ``GET /v1/config/schema``.
+        metadata : mapping, optional
+            What the file does not say or says wrongly: ``band``, ``gain``, ``visit``, ``detector`` ...
+        priority : int, optional
+            Higher runs earlier.
+        run_id : str, optional
+            Name for a group of jobs.
+        time_limit_s : float, optional
+            Seconds after which the run is stopped.
+        idempotency_key : str, optional
+            The same key again gives the same job; a fresh one by default, so that a retry cannot submit twice.
+        on_progress : callable, optional
+            Called with the bytes uploaded and the bytes in all, for each file.
+
+        Raises
+        ------
+        RequestRefusedError
+            Unknown configuration key, reference catalogue or exposure; ``errors`` says where.
+        """
+        sources = [exposures] if isinstance(exposures, str | Path) else list(exposures)
+        body: dict[str, Any] = {"exposures": [self._exposure_id(source, on_progress) for source in sources]}
+        chosen = _references(references, astrometry, photometry)
+        optional = {
+            "references": chosen,
+            "preset": preset,
+            "config": None if config is None else dict(config),
+            "metadata": None if metadata is None else dict(metadata),
+            "priority": priority,
+            "run_id": run_id,
+            "time_limit_s": time_limit_s,
+        }
+        body.update({name: value for name, value in optional.items() if value is not None})
+        key = idempotency_key or str(uuid.uuid4())
+        response = self._transport.request("POST", "/v1/jobs", json=body, headers={"Idempotency-Key": key})
+        return JobHandle(self._transport, response.json())
+
+    def job(self, job_id: str) -> JobHandle:
+        """A job by its id.
+
+        Raises
+        ------
+        NotFoundError
+            There is none.
+        """
+        return JobHandle(self._transport, self._get(f"/v1/jobs/{quote(job_id, safe='')}"))
+
+    def jobs(
+        self, *, phase: str | None = None, run_id: str | None = None, limit: int | None = None
+    ) -> Iterator[JobHandle]:
+        """Jobs, newest first, fetched page by page."""
+        after: str | None = None
+        left = limit
+        while left is None or left > 0:
+            page = self._get(
+                "/v1/jobs", phase=phase, run_id=run_id, after=after, limit=100 if left is None else min(left, 100)
+            )
+            for document in page["items"]:
+                yield JobHandle(self._transport, document)
+            after = page["next"]
+            if after is None:
+                return
+            if left is not None:
+                left -= len(page["items"])
+
+    # -- reference catalogues
+
+    def put_refcat(
+        self,
+        name: str,
+        path: Source,
+        *,
+        columns: Mapping[str, str] | None = None,
+        epoch: float | None = None,
+        file_format: str | None = None,
+        on_progress: ProgressCallback | None = None,
+    ) -> RefcatDocument:
+        """Give the service a reference catalogue.
+
+        Parameters
+        ----------
+        name : str
+            Letters, digits, ``-``, ``_`` and ``.``.
+        path : path
+            Parquet, FITS, CSV or VOTable.
+        columns : mapping, optional
+            Our name to the file's: ``{"ra": "RAJ2000"}``.
+        epoch : float, optional
+            Julian year of the positions where no column says it.
+        file_format : str, optional
+            ``parquet``, ``fits``, ``csv`` or ``votable``; told from the content by default.
+        on_progress : callable, optional
+            Called with the bytes sent and the bytes in all.
+        """
+        response = self._transport.request(
+            "PUT",
+            f"/v1/refcats/{quote(name, safe='')}",
+            params={
+                "columns": None
+                if columns is None
+                else ",".join(f"{ours}={theirs}" for ours, theirs in columns.items()),
+                "epoch": epoch,
+                "format": file_format,
+            },
+            headers={"Content-Type": "application/octet-stream"},
+            body=FileBody(Path(path), on_progress),
+            timeout=600,
+        )
+        return cast("RefcatDocument", response.json())
+
+    def refcats(self) -> list[RefcatDocument]:
+        """Reference catalogues the service holds."""
+        return cast("list[RefcatDocument]", self._get("/v1/refcats")["items"])
+
+    def refcat(self, name: str) -> RefcatDocument:
+        """One reference catalogue."""
+        return cast("RefcatDocument", self._get(f"/v1/refcats/{quote(name, safe='')}"))
+
+    # -- self-description
+
+    def config_schema(self) -> dict[str, Any]:
+        """JSON Schema of the configuration with defaults, units and descriptions."""
+        return cast("dict[str, Any]", self._get("/v1/config/schema"))
+
+    def presets(self) -> list[dict[str, Any]]:
+        """Named sets of configuration overrides."""
+        return cast("list[dict[str, Any]]", self._get("/v1/presets")["items"])
+
+    def summary_schema(self) -> list[dict[str, Any]]:
+        """Names, units and meanings of the summary statistics."""
+        return cast("list[dict[str, Any]]", self._get("/v1/schema/summary")["items"])
+
+    def is_ready(self) -> bool:
+        """Whether the service answers and says that it can work."""
+        try:
+            return self._http.get("/readyz", timeout=5.0).is_success
+        except httpx.TransportError:
+            return False
+
+    def _get(self, path: str, **params: str | int | None) -> Any:
+        return self._transport.request("GET", path, params={**params}).json()
+
+    def _exposure_id(self, source: Source, on_progress: ProgressCallback | None) -> str:
+        if isinstance(source, str) and source.startswith("exp_") and not Path(source).exists():
+            return source
+        return self.upload(source, on_progress=on_progress)["id"]
+
+
+def _references(
+    references: str | Mapping[str, str] | None, astrometry: str | None, photometry: str | None
+) -> str | dict[str, str] | None:
+    """One value for the request from the three ways to say it."""
+    if references is not None:
+        if astrometry is not None or photometry is not None:
+            raise ValueError("give either references or astrometry and photometry")
+        return references if isinstance(references, str) else dict(references)
+    if astrometry is None and photometry is None:
+        return None
+    return {
+        "astrometry": astrometry if astrometry is not None else "none",
+        "photometry": photometry if photometry is not None else "none",
+    }

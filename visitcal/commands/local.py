@@ -1,0 +1,103 @@
+"""Commands that need no service: calibrate, simulate."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+
+from visitcal.cli import EXIT_FAILED, EXIT_OK, EXIT_REFUSED
+from visitcal.display import StageBar, failure_lines, statistics_table
+from visitcal.options import OptionError, json_object, key_values, reference_names
+
+if TYPE_CHECKING:
+    import argparse
+
+__all__ = ["run"]
+
+MAX_SNAPS = 2
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run one of the commands; what is wrong with the input becomes a line and exit code 2."""
+    console, errors = Console(), Console(stderr=True)
+    command = _calibrate if options.command == "calibrate" else _simulate
+    try:
+        return command(options, console)
+    except (OptionError, OSError) as error:
+        errors.print(f"[red]{error}[/]", highlight=False)
+        return EXIT_REFUSED
+
+
+def _simulate(options: argparse.Namespace, console: Console) -> int:
+    from pydantic import ValidationError
+
+    from service.simulation import SimulationConfig, simulate, write_simulation
+
+    values = {"size": options.size, "seed": options.seed, "n_stars": options.stars, "n_snaps": options.snaps}
+    try:
+        config = SimulationConfig(**{**values, **key_values(options.set)})
+    except ValidationError as error:
+        raise OptionError(str(error)) from error
+    for path in write_simulation(simulate(config), options.out).values():
+        console.print(str(path), highlight=False, soft_wrap=True)
+    return EXIT_OK
+
+
+def _calibrate(options: argparse.Namespace, console: Console) -> int:
+    from service.exposure.summary import summary_fields
+    from service.formats import FormatError
+    from service.jobs.errors import JobRequestError
+    from service.jobs.pipeline import calibrate_files
+    from service.refcats import RefcatError
+
+    if len(options.files) > MAX_SNAPS:
+        raise OptionError("one exposure, or the two snaps of one")
+    references = _reference_files(options)
+    config, metadata = _config(options), key_values(options.set_metadata)
+    with StageBar(console) as bar:
+        try:
+            outcome = calibrate_files(
+                options.files,
+                references=references,
+                reference_columns=options.columns,
+                config=config,
+                preset=options.preset or ("parity" if options.parity else "generic"),
+                metadata=metadata,
+                out_dir=options.out,
+                on_progress=bar.show_stage,
+            )
+        except (FormatError, RefcatError, JobRequestError) as error:
+            raise OptionError(str(error)) from error
+    for warning in outcome.warnings:
+        console.print(f"[yellow]warning:[/] {warning}", highlight=False)
+    if outcome.error is not None:
+        for line in failure_lines(outcome.error.document()):
+            console.print(line, highlight=False)
+    if outcome.summary is not None:
+        schema = [{"name": f.name, "unit": f.unit, "description": f.doc} for f in summary_fields()]
+        console.print(statistics_table(outcome.summary, schema))
+    console.print(f"{outcome.phase}: {options.out}", highlight=False, soft_wrap=True)
+    return EXIT_OK if outcome.phase == "COMPLETED" else EXIT_FAILED
+
+
+def _reference_files(options: argparse.Namespace) -> dict[str, Path | None]:
+    if options.refcat is None and options.astrometry is None and options.photometry is None:
+        raise OptionError("--refcat is missing; --refcat none calibrates without references")
+    names = reference_names(options.refcat, options.astrometry, options.photometry)
+    files: dict[str, Path | None] = {}
+    for use, name in names.items():
+        files[use] = None if name == "none" else Path(name)
+        if name != "none" and not Path(name).is_file():
+            raise OptionError(f"{name} is not a file")
+    return files
+
+
+def _config(options: argparse.Namespace) -> dict[str, Any]:
+    if options.parity and options.preset not in (None, "parity"):
+        raise OptionError("--parity is itself a preset")
+    config = json_object(options.config)
+    if options.variant is not None:
+        config["do_adaptive_threshold_detection"] = options.variant == "adaptive"
+    return config

@@ -1,0 +1,111 @@
+"""Commands that run the service: serve, worker, migrate, warmup."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+from typing import TYPE_CHECKING, Any
+
+from visitcal.cli import EXIT_OK, EXIT_REFUSED
+
+if TYPE_CHECKING:
+    import argparse
+    from types import FrameType
+
+    from service.settings import Settings
+
+__all__ = ["run"]
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run one of the commands."""
+    settings = _settings(options)
+    logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)-7s %(name)s: %(message)s")
+    # Compiled kernels go where the settings say; numba reads this when it is first imported.
+    os.environ.setdefault("NUMBA_CACHE_DIR", str(settings.numba_cache_dir))
+    commands = {"serve": _serve, "worker": _worker, "migrate": _migrate, "warmup": _warmup}
+    return commands[options.command](settings)
+
+
+def _settings(options: argparse.Namespace) -> Settings:
+    from service.settings import Settings
+
+    given: dict[str, Any] = {
+        "data_dir": options.data_dir,
+        "host": getattr(options, "host", None),
+        "port": getattr(options, "port", None),
+        "slots": getattr(options, "slots", None),
+        "embedded_worker": False if getattr(options, "no_worker", False) else None,
+    }
+    return Settings(**{name: value for name, value in given.items() if value is not None})
+
+
+def _serve(settings: Settings) -> int:
+    import uvicorn
+
+    from api.app import UnsafeBindError, create_app
+    from service.jobs.worker import WorkerProcess
+    from service.storage.migration import migrate
+
+    try:
+        app = create_app(settings)
+    except UnsafeBindError as error:
+        sys.stderr.write(f"{error}\n")
+        return EXIT_REFUSED
+    migrate(settings)
+    config = uvicorn.Config(
+        app,
+        host=settings.host,
+        port=settings.port,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=int(settings.shutdown_grace),
+    )
+    listener = config.bind_socket()
+    # The server raises the signals that ended it once more when it is done; the worker is still to be stopped then.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _ignore)
+    worker = WorkerProcess(settings) if settings.embedded_worker else None
+    try:
+        if worker is not None:
+            worker.start()
+        sys.stdout.write(f"visitcal listens on {_url(listener.getsockname())}\n")
+        sys.stdout.flush()
+        uvicorn.Server(config).run(sockets=[listener])
+    finally:
+        listener.close()
+        if worker is not None:
+            worker.stop()
+    return EXIT_OK
+
+
+def _ignore(number: int, frame: FrameType | None) -> None:
+    """A signal that has done its work."""
+
+
+def _url(address: tuple[Any, ...]) -> str:
+    host, port = address[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _worker(settings: Settings) -> int:
+    from service.jobs.worker import run_worker
+
+    return run_worker(settings)
+
+
+def _migrate(settings: Settings) -> int:
+    from service.storage.migration import migrate
+
+    migrate(settings)
+    return EXIT_OK
+
+
+def _warmup(settings: Settings) -> int:
+    from service.jobs.worker import warmup
+
+    warmup(settings)
+    return EXIT_OK

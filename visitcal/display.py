@@ -1,0 +1,154 @@
+"""Progress and results on a terminal."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from types import TracebackType
+
+    from visitcal.documents import JobDocument
+
+__all__ = ["StageBar", "failure_lines", "number", "statistics_table", "upload_bar"]
+
+SHOWN_NUMBERS = 3
+
+
+class StageBar:
+    """A bar for the whole run, and a line for each stage that has ended.
+
+    Parameters
+    ----------
+    console : Console
+        Where to draw; on anything but a terminal only the lines are written.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._progress = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description:<24}"),
+            BarColumn(bar_width=40),
+            TextColumn("{task.percentage:>3.0f} %"),
+            TimeElapsedColumn(),
+            console=console,
+            transient=True,
+        )
+        self._task = self._progress.add_task("waiting", total=1.0)
+        self._shown = 0
+        self._stage = ""
+        self._since = 0.0
+
+    def __enter__(self) -> StageBar:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+
+    def show_job(self, document: JobDocument) -> None:
+        """Draw a job as the service tells it."""
+        stages = document.get("stages", [])
+        for stage in stages[self._shown :]:
+            self.stage_ended(stage["name"], stage["seconds"], stage["numbers"])
+        self._shown = max(self._shown, len(stages))
+        if document["phase"] == "QUEUED":
+            position = document["queue"]["position"]
+            description = "queued" if position is None else f"queued, {position} before"
+        else:
+            description = document["stage"] or document["phase"].lower()
+        self.move(description, document["progress"])
+
+    def show_stage(self, stage: str, fraction: float, numbers: Mapping[str, Any]) -> None:
+        """Draw a run in this process: called when a stage begins, and again when it has ended."""
+        self.move(stage, fraction)
+        if stage != self._stage:
+            self._stage, self._since = stage, time.monotonic()
+        else:
+            self.stage_ended(stage, time.monotonic() - self._since, numbers)
+
+    def move(self, description: str, fraction: float) -> None:
+        """Draw where the run is."""
+        self._progress.update(self._task, description=description, completed=fraction)
+
+    def stage_ended(self, name: str, seconds: float | None, numbers: Mapping[str, Any]) -> None:
+        """Write the line of a finished stage."""
+        shown = [f"{key}={number(value)}" for key, value in numbers.items() if _is_plain(value)][:SHOWN_NUMBERS]
+        time = "" if seconds is None else f"{seconds:7.2f} s"
+        self._console.print(f"  [green]✓[/] {name:<24}{time}  [dim]{' '.join(shown)}[/]", highlight=False)
+
+
+def upload_bar(console: Console) -> Progress:
+    """A bar that counts bytes."""
+    return Progress(
+        TextColumn("{task.description:<26}"),
+        BarColumn(bar_width=40),
+        TextColumn("{task.percentage:>3.0f} %"),
+        console=console,
+        transient=True,
+    )
+
+
+def _is_plain(value: Any) -> bool:
+    return isinstance(value, int | float | str) and not isinstance(value, bool)
+
+
+def number(value: Any) -> str:
+    """A value for people: five figures, enough of a coordinate, a dash for none."""
+    if value is None:
+        return "–"
+    if isinstance(value, bool) or not isinstance(value, float):
+        return str(value)
+    if value != 0 and not 1e-4 <= abs(value) < 1e7:
+        return f"{value:.4e}"
+    return f"{value:.7g}" if abs(value) >= 100 else f"{value:.5g}"
+
+
+def statistics_table(
+    summary: Mapping[str, Any], schema: Iterable[Mapping[str, Any]], extra: Sequence[tuple[str, Mapping[str, Any]]] = ()
+) -> Table:
+    """Statistics with unit and meaning; what was not computed is left out, lists are.
+
+    Parameters
+    ----------
+    summary : mapping
+        Value by name.
+    schema : iterable of mapping
+        ``name``, ``unit`` and ``description`` of each statistic, in order.
+    extra : sequence of (title, mapping)
+        Further columns, for example the truth of a simulation.
+    """
+    table = Table(title="Summary statistics", title_justify="left", header_style="bold")
+    table.add_column("statistic")
+    table.add_column("value", justify="right")
+    for title, _ in extra:
+        table.add_column(title, justify="right")
+    table.add_column("unit")
+    table.add_column("meaning", style="dim")
+    for field in schema:
+        value = summary.get(field["name"])
+        if value is None or isinstance(value, list):
+            continue
+        others = [number(values[field["name"]]) if field["name"] in values else "" for _, values in extra]
+        table.add_row(field["name"], number(value), *others, field["unit"], field["description"])
+    return table
+
+
+def failure_lines(error: Mapping[str, Any]) -> list[str]:
+    """What failed, the numbers that decided it, and what could be tried."""
+    lines = [f"[bold red]{error['type']}[/] [dim]({error['code']})[/]: {error['message']}"]
+    lines += [f"  {key} = {number(value)}" for key, value in (error.get("numbers") or {}).items()]
+    if error.get("hint"):
+        lines.append(f"  [yellow]{error['hint']}[/]")
+    if error.get("suggested_config"):
+        lines.append(f"  could help: --config '{json.dumps(error['suggested_config'])}'")
+    return lines

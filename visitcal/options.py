@@ -1,0 +1,66 @@
+"""Values of command-line options that several commands take."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = ["OptionError", "json_object", "key_values", "reference_names"]
+
+
+class OptionError(ValueError):
+    """An option has a value that cannot be used."""
+
+
+def json_object(text: str | None) -> dict[str, Any]:
+    """A JSON object given as text or as the name of a file that holds it.
+
+    Raises
+    ------
+    OptionError
+        Neither.
+    """
+    if text is None:
+        return {}
+    if not text.lstrip().startswith("{"):
+        try:
+            text = Path(text).read_text(encoding="utf-8")
+        except OSError as error:
+            raise OptionError(f"--config is neither a JSON object nor a readable file: {error}") from error
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise OptionError(f"--config is not JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise OptionError("--config is not a JSON object")
+    return value
+
+
+def key_values(pairs: Iterable[str]) -> dict[str, Any]:
+    """``key=value`` pairs; a value that is JSON counts as such, anything else as text.
+
+    Raises
+    ------
+    OptionError
+        No ``=`` in a pair.
+    """
+    values = {}
+    for pair in pairs:
+        key, separator, text = pair.partition("=")
+        if not (separator and key):
+            raise OptionError(f"{pair!r} is not KEY=VALUE")
+        try:
+            values[key] = json.loads(text)
+        except json.JSONDecodeError:
+            values[key] = text
+    return values
+
+
+def reference_names(both: str | None, astrometry: str | None, photometry: str | None) -> dict[str, str]:
+    """What serves as reference for astrometry and for photometry; ``none`` where nothing was given."""
+    default = both if both is not None else "none"
+    return {"astrometry": astrometry or default, "photometry": photometry or default}
