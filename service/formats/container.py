@@ -1,0 +1,236 @@
+"""Opening a file: what it is compressed with, how much comes out, and its planes as arrays."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import io
+import tempfile
+import warnings
+import zlib
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import numpy as np
+from astropy.io import fits
+from astropy.utils.exceptions import AstropyWarning
+
+from service.formats.errors import FormatError
+from service.formats.headers import HduHeader, ReadLimits, header_value, scan_headers
+from service.formats.tiles import check_tiles
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+__all__ = ["FitsSource", "open_bytes", "open_fits", "sniff_is_fits"]
+
+_GZIP, _BZIP2 = b"\x1f\x8b", b"BZh"
+_FITS = b"SIMPLE  ="
+_COPY_BYTES = 1 << 20
+_CHUNK_PIXELS = 1 << 20
+#: How much of a compressed beginning is inflated to look at its headers.
+_PEEK_BYTES = 16 << 20
+
+
+def sniff_is_fits(first_bytes: bytes) -> bool:
+    """Whether a file that begins like this is FITS, bare or in gzip or bzip2.
+
+    Parameters
+    ----------
+    first_bytes : bytes
+        Beginning of the file; a bzip2 file shows its content only with its first block (up to 900 kB), and is taken
+        on trust when there is less.
+    """
+    try:
+        plain = _inflate_beginning(first_bytes, 64)
+    except FormatError:
+        return False
+    return plain.startswith(_FITS) or (first_bytes.startswith(_BZIP2) and not plain)
+
+
+def _inflate_beginning(data: bytes, length: int) -> bytes:
+    try:
+        if data.startswith(_GZIP):
+            return zlib.decompressobj(wbits=31).decompress(data, length)
+        if data.startswith(_BZIP2):
+            return bz2.BZ2Decompressor().decompress(data, length)
+    except (zlib.error, OSError, ValueError) as error:
+        raise FormatError("format.corrupt", f"the compressed file is damaged: {error}") from error
+    return data
+
+
+@dataclass(slots=True)
+class FitsSource:
+    """An open FITS file.
+
+    Parameters
+    ----------
+    stream : binary file
+        Plain FITS, seekable.
+    hdus : list of HduHeader
+        Its headers.
+    limits : ReadLimits
+        What it may ask for.
+    """
+
+    stream: BinaryIO
+    hdus: list[HduHeader]
+    limits: ReadLimits
+
+    def read_float(self, hdu: HduHeader) -> NDArray[np.float32]:
+        """Physical pixel values, float32 of the HDU's two dimensions; undefined integers as NaN."""
+        raw = self._read(hdu)
+        if raw.dtype == np.float32:
+            return raw
+        blank = header_value(hdu.header, "ZBLANK" if hdu.is_compressed else "BLANK")
+        scale, zero = (1.0, 0.0) if hdu.is_compressed else _scaling(hdu)  # astropy applies that of compressed images
+        result = np.empty(raw.shape, np.float32)
+        rows = max(1, _CHUNK_PIXELS // raw.shape[1])
+        for start in range(0, raw.shape[0], rows):
+            piece = raw[start : start + rows]
+            values = piece * scale + zero
+            if isinstance(blank, int) and piece.dtype.kind in "iu":
+                values[piece == blank] = np.nan
+            result[start : start + rows] = values
+        return result
+
+    def read_integers(self, hdu: HduHeader) -> NDArray[Any]:
+        """Physical pixel values of a mask, of an integer type that holds them.
+
+        Raises
+        ------
+        FormatError
+            ``format.not_numeric``: the values are not whole numbers.
+        """
+        raw = self._read(hdu)
+        if not hdu.is_compressed:
+            scale, zero = _scaling(hdu)
+            if scale != 1 or zero != int(zero):
+                raise FormatError("format.not_numeric", f"mask values scaled by {scale} and {zero} are no bits")
+            if zero and raw.dtype.kind in "iu":
+                wide = raw.astype("i4" if raw.itemsize <= 2 else "i8")
+                wide += int(zero)
+                return wide
+        if raw.dtype.kind == "f":
+            finite = np.isfinite(raw)
+            if np.any(raw[finite] != np.floor(raw[finite])):
+                raise FormatError("format.not_numeric", "the mask holds fractions, not bits")
+            return np.where(finite, raw, 1).astype(np.int64)
+        return raw
+
+    def _read(self, hdu: HduHeader) -> NDArray[Any]:
+        """Pixels as stored (compressed: scaled by astropy), native byte order, two dimensions."""
+        shape = plane_shape(hdu)
+        if hdu.is_compressed:
+            return self._read_compressed(hdu).reshape(shape)
+        kind = {8: "u1", 16: "i2", 32: "i4", 64: "i8", -32: "f4", -64: "f8"}[hdu.bitpix]
+        pixels: NDArray[Any] = np.empty(shape, dtype=kind)
+        self.stream.seek(hdu.offset)
+        if self.stream.readinto(pixels.data.cast("B")) != pixels.nbytes:  # type: ignore[attr-defined]
+            raise FormatError("format.truncated", "the file ends inside an image: the transfer was cut short")
+        if np.little_endian and pixels.itemsize > 1:
+            pixels.byteswap(inplace=True)
+        return pixels.astype(np.float64) if pixels.dtype == np.float32 and _scaling(hdu) != (1.0, 0.0) else pixels
+
+    def _read_compressed(self, hdu: HduHeader) -> NDArray[Any]:
+        check_tiles(self.stream, hdu, self.limits)
+        self.stream.seek(0)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", AstropyWarning)  # untidy cards do not concern the pixels
+            try:
+                hdus = fits.open(self.stream, memmap=False, lazy_load_hdus=True)
+                data = np.asarray(hdus[hdu.index].data)
+                hdus.close(closed=False)  # the stream stays open for the other planes
+            except Exception as error:  # the decoders raise whatever comes to their mind
+                raise FormatError("format.corrupt", f"a compressed image cannot be unpacked: {error}") from error
+            return data.astype(data.dtype.newbyteorder("="), copy=False)
+
+
+def _scaling(hdu: HduHeader) -> tuple[float, float]:
+    """BSCALE and BZERO."""
+    return float(header_value(hdu.header, "BSCALE") or 1.0), float(header_value(hdu.header, "BZERO") or 0.0)
+
+
+def plane_shape(hdu: HduHeader) -> tuple[int, int]:
+    """(height, width) of an image HDU; further axes must have length 1.
+
+    Raises
+    ------
+    FormatError
+        ``format.wrong_dimensions``.
+    """
+    shape = hdu.shape
+    while len(shape) > 2 and shape[0] == 1:
+        shape = shape[1:]
+    if len(shape) != 2:
+        what = "a colour image or cube" if len(shape) > 2 else "not an image"
+        axes = " x ".join(str(n) for n in hdu.shape[::-1])
+        raise FormatError(
+            "format.wrong_dimensions", f"{axes} pixels are {what}; one detector has two axes", shape=list(hdu.shape)
+        )
+    return shape[0], shape[1]
+
+
+@contextmanager
+def open_fits(path: Path, limits: ReadLimits) -> Iterator[FitsSource]:
+    """Open a FITS file, unpacking gzip and bzip2 as a whole.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    limits : ReadLimits
+        What it may ask for.
+
+    Raises
+    ------
+    FormatError
+        It is no usable FITS file.
+    """
+    with path.open("rb") as file:
+        start = file.read(16)
+        file.seek(0)
+        with _unpacked(file, start, limits) as stream:
+            size = stream.seek(0, io.SEEK_END)
+            yield FitsSource(stream, scan_headers(stream, size, limits), limits)
+
+
+@contextmanager
+def _unpacked(file: BinaryIO, start: bytes, limits: ReadLimits) -> Iterator[BinaryIO]:
+    if not start.startswith((_GZIP, _BZIP2)):
+        yield file
+        return
+    opener: Any = gzip.open if start.startswith(_GZIP) else bz2.open
+    with tempfile.TemporaryFile() as plain, opener(file, "rb") as packed:
+        total = 0
+        try:
+            while piece := packed.read(_COPY_BYTES):
+                if not total and not piece.startswith(_FITS):
+                    raise FormatError("format.not_fits", "the compressed file does not contain FITS")
+                total += len(piece)
+                if total > limits.max_bytes:
+                    raise FormatError(
+                        "format.decompression_limit",
+                        f"the compressed file unpacks to more than {limits.max_bytes} bytes",
+                        max_bytes=limits.max_bytes,
+                    )
+                plain.write(piece)
+        except (OSError, EOFError, zlib.error) as error:
+            raise FormatError("format.corrupt", f"the compressed file is damaged: {error}") from error
+        yield plain
+
+
+def open_bytes(data: bytes, limits: ReadLimits) -> list[HduHeader]:
+    """Headers in the beginning of a file, as far as they are there.
+
+    Raises
+    ------
+    FormatError
+        It does not begin like FITS, or a header cannot be used.
+    """
+    plain = _inflate_beginning(data, _PEEK_BYTES)
+    return scan_headers(io.BytesIO(plain), len(plain), limits, partial=True)

@@ -1,0 +1,285 @@
+"""Reading an exposure: choose the adapter, gather what is known, assemble the parts."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from service.exposure.exposure import Amplifier, Detector, Exposure, FilterLabel, VisitInfo
+from service.exposure.geometry import Box
+from service.formats.adapter import exposure_metadata
+from service.formats.container import open_bytes, open_fits, plane_shape
+from service.formats.errors import FormatError
+from service.formats.headers import ReadLimits
+from service.formats.initial_wcs import initial_wcs
+from service.formats.keywords import RULES, lookup
+from service.formats.lsst_masked_image import LsstMaskedImageAdapter
+from service.formats.metadata import Metadata, checked_overrides
+from service.formats.noise import gain_from_variance
+from service.formats.plain import PlainAdapter
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from service.exposure.background import BackgroundList
+    from service.exposure.masked_image import MaskedImage
+    from service.exposure.summary import ExposureSummaryStats
+    from service.formats.adapter import Adapter, Layout
+    from service.formats.headers import HduHeader
+
+__all__ = ["Inspection", "ReadResult", "inspect", "read_exposure"]
+
+#: In the order of preference at equal scores.
+ADAPTERS: tuple[Adapter, ...] = (LsstMaskedImageAdapter(), PlainAdapter())
+
+_USEFUL = ("gain", "read_noise", "exposure_time", "band", "mjd")
+
+
+@dataclass(slots=True)
+class ReadResult:
+    """An exposure as read.
+
+    Parameters
+    ----------
+    exposure : Exposure
+        Ready for calibration.
+    format : str
+        Name of the adapter.
+    values : dict
+        Every metadata value in use.
+    origins : dict of str to str
+        Where each of them comes from.
+    warnings : list of str
+        What a person should know.
+    backgrounds : BackgroundList or None
+        Of a calibrated exposure of ours.
+    summary : ExposureSummaryStats or None
+        Of a calibrated exposure of ours.
+    """
+
+    exposure: Exposure
+    format: str
+    values: dict[str, Any] = field(default_factory=dict)
+    origins: dict[str, str] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+    backgrounds: BackgroundList | None = None
+    summary: ExposureSummaryStats | None = None
+
+
+@dataclass(slots=True)
+class Inspection:
+    """What would be read from a file.
+
+    Parameters
+    ----------
+    format : str
+        Name of the adapter, empty where none fits.
+    shape : tuple of int or None
+        (height, width) of the image.
+    hdus : list of dict
+        Extensions found so far.
+    values, origins : dict
+        As of `ReadResult`.
+    missing : list of str
+        What is not known and would make results poorer.
+    warnings : list of str
+        What a person should know.
+    problem : FormatError or None
+        Why the file cannot be calibrated.
+    """
+
+    format: str = ""
+    shape: tuple[int, int] | None = None
+    hdus: list[dict[str, Any]] = field(default_factory=list)
+    values: dict[str, Any] = field(default_factory=dict)
+    origins: dict[str, str] = field(default_factory=dict)
+    missing: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    problem: FormatError | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        problem = self.problem and {"code": self.problem.code, "message": self.problem.message}
+        return {
+            "format": self.format,
+            "shape": None if self.shape is None else list(self.shape),
+            "hdus": self.hdus,
+            "values": self.values,
+            "origins": self.origins,
+            "missing": self.missing,
+            "warnings": self.warnings,
+            "problem": problem,
+        }
+
+
+def choose_adapter(hdus: Sequence[HduHeader]) -> Adapter:
+    """The adapter with the highest score.
+
+    Raises
+    ------
+    FormatError
+        ``format.no_image``: none fits.
+    """
+    best = max(ADAPTERS, key=lambda adapter: adapter.sniff(hdus))
+    if best.sniff(hdus) <= 0:
+        raise FormatError("format.no_image", "the file has no image with pixels")
+    return best
+
+
+def inspect(
+    source: Path | bytes, *, metadata: Mapping[str, Any] | None = None, limits: ReadLimits | None = None
+) -> Inspection:
+    """Say what would be read, from headers only.
+
+    Parameters
+    ----------
+    source : Path or bytes
+        A file, or the beginning of one.
+    metadata : mapping, optional
+        What the job would say.
+    limits : ReadLimits, optional
+        What a file may ask for.
+
+    Raises
+    ------
+    FormatError
+        ``format.not_fits``; every other refusal is in ``problem``.
+    """
+    limits = limits or ReadLimits()
+    result = Inspection()
+    try:
+        if isinstance(source, bytes):
+            hdus = open_bytes(source, limits)
+        else:
+            with open_fits(source, limits) as file:
+                hdus = file.hdus
+        result.hdus = [hdu.describe() for hdu in hdus]
+        adapter = choose_adapter(hdus)
+        result.format = adapter.name
+        collected, layout = _collect(adapter, hdus, checked_overrides(metadata))
+        result.shape = plane_shape(layout.image)
+        _inspect_rest(result, collected, layout)
+    except FormatError as error:
+        if error.code == "format.not_fits":
+            raise
+        result.problem = error
+    return result
+
+
+def _inspect_rest(result: Inspection, metadata: Metadata, layout: Layout) -> None:
+    height, width = plane_shape(layout.image)
+    wcs = initial_wcs(layout.headers, Box(layout.x0, layout.y0, width, height), metadata)
+    result.values, result.origins, result.warnings = metadata.values, metadata.origins, metadata.warnings
+    result.missing = [
+        key for key in ("gain", "read_noise", "exposure_time", "band", "mjd") if metadata.get(key) is None
+    ]
+    if wcs is None:
+        result.missing.append("wcs")
+    if layout.noise is None:
+        result.missing.append("variance")
+
+
+def _collect(adapter: Adapter, hdus: Sequence[HduHeader], overrides: dict[str, Any]) -> tuple[Metadata, Layout]:
+    layout = adapter.layout(hdus, overrides)
+    metadata = Metadata(overrides, layout.headers)
+    metadata.resolve(RULES)
+    for warning in layout.warnings:
+        metadata.warn(warning)
+    return metadata, layout
+
+
+def read_exposure(
+    path: Path,
+    *,
+    metadata: Mapping[str, Any] | None = None,
+    companions: Mapping[str, Path] | None = None,
+    limits: ReadLimits | None = None,
+) -> ReadResult:
+    """Read an exposure.
+
+    Parameters
+    ----------
+    path : Path
+        FITS file, also in gzip, bzip2 or tile-compressed.
+    metadata : mapping, optional
+        Values of `METADATA_KEYS` that override what the file says.
+    companions : mapping of str to Path, optional
+        Files with the ``mask`` and one of ``variance``, ``ivar``, ``weight``, ``sigma``.
+    limits : ReadLimits, optional
+        What a file may ask for.
+
+    Returns
+    -------
+    ReadResult
+
+    Raises
+    ------
+    FormatError
+        The file cannot be read as an exposure.
+    """
+    overrides = checked_overrides(metadata)
+    with open_fits(Path(path), limits or ReadLimits()) as source:
+        adapter = choose_adapter(source.hdus)
+        collected, layout = _collect(adapter, source.hdus, overrides)
+        masked_image = adapter.planes(source, layout, collected, companions or {})
+    if collected.get("unit") is None:
+        collected.set("unit", "adu", "adapter default")
+    _settle_gain(masked_image, collected)
+    exposure = _assemble(masked_image, layout, collected)
+    return ReadResult(exposure, adapter.name, collected.values, collected.origins, collected.warnings)
+
+
+def _settle_gain(masked_image: MaskedImage, metadata: Metadata) -> None:
+    """A gain where none is stated: 1 for electrons, else the slope of the variance plane that came with the image."""
+    if metadata.get("gain") is not None:
+        return
+    if metadata.get("unit") == "electron":
+        metadata.set("gain", 1.0, "the unit is electron")
+    elif metadata.get("variance") == "plane":
+        gain = gain_from_variance(masked_image.image, masked_image.variance, masked_image.mask == 0)
+        if gain is not None:
+            metadata.set("gain", gain, "estimated from the slope of variance against signal")
+
+
+def _assemble(masked_image: MaskedImage, layout: Layout, metadata: Metadata) -> Exposure:
+    get, number, bbox = metadata.get, metadata.number, masked_image.bbox
+    wcs = initial_wcs(layout.headers, bbox, metadata)
+    amplifiers: tuple[Amplifier, ...] = ()
+    if math.isfinite(number("gain")):
+        amplifiers = (Amplifier("detector", bbox, number("gain"), number("read_noise")),)
+    ra, dec = number("ra"), number("dec")
+    if wcs is not None and not (np.isfinite(ra) and np.isfinite(dec)):
+        ra, dec = (float(value) for value in wcs.pixel_to_sky(*bbox.center))
+    visit_info = VisitInfo(
+        visit=get("visit") or 0,
+        mjd_mid_tai=number("mjd"),
+        exposure_time=number("exposure_time"),
+        boresight_ra=ra,
+        boresight_dec=dec,
+        boresight_rotation=number("rotation"),
+        airmass=number("airmass"),
+        longitude=number("longitude"),
+        latitude=number("latitude"),
+        elevation=number("elevation"),
+        instrument=get("instrument"),
+    )
+    detector = get("detector")
+    return Exposure(
+        masked_image,
+        wcs=wcs,
+        filter=FilterLabel(get("band"), get("physical_filter") or get("band")),
+        visit_info=visit_info,
+        detector=Detector(detector or 0, _detector_name(metadata), amplifiers),
+        exposure_id=get("exposure_id") or get("visit") or 0,
+        unit=get("unit"),
+        metadata=exposure_metadata(layout.headers),
+    )
+
+
+def _detector_name(metadata: Metadata) -> str:
+    found = lookup(metadata, ("DETNAME", "DETPOS", "CCDNAME"))
+    return "" if found is None else str(found[0])
