@@ -14,13 +14,21 @@ __all__ = ["connected", "dilated", "painted_bits", "threshold_runs"]
 
 
 @njit(cache=True, nogil=True)
-def _room(rows: NDArray[np.int32], n: int) -> NDArray[np.int32]:
-    """``rows`` with space for row ``n``."""
-    if n < rows.shape[0]:
-        return rows
-    larger = np.empty((2 * rows.shape[0] + 64, rows.shape[1]), rows.dtype)
-    larger[:n] = rows[:n]
+def _with_room(runs: NDArray[np.int32], n: int, more: int) -> NDArray[np.int32]:
+    """``runs`` with space for ``more`` rows behind the first ``n``."""
+    if n + more <= runs.shape[0]:
+        return runs
+    larger = np.empty((2 * (n + more), 4), np.int32)
+    larger[:n] = runs[:n]
     return larger
+
+
+@njit(cache=True, nogil=True)
+def _put(runs: NDArray[np.int32], n: int, y: int, x0: int, x1: int, reached: int) -> None:
+    runs[n, 0] = y
+    runs[n, 1] = x0
+    runs[n, 2] = x1
+    runs[n, 3] = reached
 
 
 @njit(cache=True, nogil=True)
@@ -58,6 +66,7 @@ def threshold_runs(
     above = np.zeros((width + 15) // 8 * 8, np.uint8)  # one pixel of zero behind the row, then whole words
     words = above.view(np.uint64)
     for y in range(height):
+        runs = _with_room(runs, n, width // 2 + 1)  # once a row: growing at each run costs more than all else
         values, squares = smooth[y], variance[y]
         for x in range(width):
             s = sign * np.float64(values[x])
@@ -78,8 +87,7 @@ def threshold_runs(
                 if s * s >= high2 * scale:
                     reached = 1
                 x += 1
-            runs = _room(runs, n)
-            runs[n] = (y, start, x - 1, reached)
+            _put(runs, n, y, start, x - 1, reached)
             n += 1
     return runs[:n].copy()
 
@@ -216,8 +224,10 @@ def dilated(spans: NDArray[np.int32], height: int, width: int, radius: int) -> N
     steps = np.zeros(width + 1, np.int32)  # change of the number of grown spans that cover a pixel
     for y in range(height):
         low, high = max(0, y - radius), min(height - 1, y + radius)
-        if first[low] == first[high + 1]:
+        near = first[high + 1] - first[low]
+        if near == 0:
             continue
+        runs = _with_room(runs, n, near)
         for v in range(low, high + 1):
             reach = np.int64(np.sqrt(np.float64(radius * radius - (v - y) * (v - y))))
             for i in range(first[v], first[v + 1]):
@@ -232,8 +242,7 @@ def dilated(spans: NDArray[np.int32], height: int, width: int, radius: int) -> N
                     start = x
                 cover += step
                 if cover == 0:
-                    runs = _room(runs, n)
-                    runs[n] = (y, start, x - 1, 1)
+                    _put(runs, n, y, start, x - 1, 1)
                     n += 1
     return runs[:n].copy()
 
