@@ -1,1 +1,100 @@
-"""service.calibration.config."""
+"""The configuration of the calibration: one tree with upstream's names in snake_case.
+
+Reading it needs neither numpy nor compiled code, so that the API can serve it with its documentation.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from service.calibration.config.aperture_correction import (
+    ApplyApertureCorrectionConfig,
+    MeasureApertureCorrectionConfig,
+    NormalizedCalibrationFluxConfig,
+)
+from service.calibration.config.astrometry import AstrometryConfig
+from service.calibration.config.background import SubtractBackgroundConfig
+from service.calibration.config.base import ConfigModel
+from service.calibration.config.cosmic_rays import RepairConfig
+from service.calibration.config.deblend import DeblendConfig
+from service.calibration.config.detection import SourceDetectionConfig
+from service.calibration.config.measurement import MeasurementConfig
+from service.calibration.config.photometry import PhotometryConfig
+from service.calibration.config.psf import InstallSimplePsfConfig, MeasurePsfConfig, ShapeletsConfig
+from service.calibration.config.sky_sources import SkySourcesConfig
+from service.calibration.config.snap_combine import SnapCombineConfig
+from service.calibration.config.star_selection import StarSelectionConfig
+from service.calibration.config.summary_stats import SummaryStatsConfig
+
+__all__ = ["CalibrateImageConfig", "ConfigModel"]
+
+
+class CalibrateImageConfig(ConfigModel):
+    """Everything that can be set about a calibration (Rubin ``CalibrateImageConfig``)."""
+
+    do_adaptive_threshold_detection: Literal[False] = Field(
+        False, description="The variant: false is the classic two-pass sequence, the only one so far."
+    )
+    snap_combine: SnapCombineConfig = Field(SnapCombineConfig(), description="How two snaps become one exposure.")
+    install_simple_psf: InstallSimplePsfConfig = Field(
+        InstallSimplePsfConfig(), description="The Gaussian PSF that each pass starts from."
+    )
+    psf_subtract_background: SubtractBackgroundConfig = Field(
+        SubtractBackgroundConfig(), description="The first background."
+    )
+    psf_repair: RepairConfig = Field(RepairConfig(), description="Cosmic rays.")
+    psf_detection: SourceDetectionConfig = Field(
+        SourceDetectionConfig(
+            threshold_value=10.0,
+            include_threshold_multiplier=5.0,
+            do_temp_local_background=False,
+            re_estimate_background=True,
+        ),
+        description="Detection of PSF-stage sources: pixels at 10 sigma around those at S/N 50.",
+    )
+    do_compute_shapelet_decomposition: bool = Field(
+        True, description="Judge focus and image quality from a rough shapelet fit before the first PSF."
+    )
+    compute_shapelet_decomposition: ShapeletsConfig = Field(ShapeletsConfig(), description="The rough shapelet fit.")
+    psf_source_measurement: MeasurementConfig = Field(
+        MeasurementConfig(), description="Measurement of PSF-stage sources."
+    )
+    psf_measure_psf: MeasurePsfConfig = Field(MeasurePsfConfig(), description="Star selection and PSF fit.")
+    psf_normalized_calibration_flux: NormalizedCalibrationFluxConfig = Field(
+        NormalizedCalibrationFluxConfig(), description="Scale of the calibration flux, measured on PSF stars."
+    )
+    measure_aperture_correction: MeasureApertureCorrectionConfig = Field(
+        MeasureApertureCorrectionConfig(), description="Aperture corrections, measured on PSF stars."
+    )
+    astrometry: AstrometryConfig = Field(AstrometryConfig(), description="Match to references and WCS fit.")
+    do_include_astrometric_errors: bool = Field(True, description="Propagate centroid errors to sky coordinates.")
+    find_stars_after_astrometry_failure: bool = Field(
+        True,
+        description="Stars need the PSF only: find and measure them in counts even where the astrometric fit failed,"
+        " before the run ends in that failure (parity: false).",
+    )
+    star_detection: SourceDetectionConfig = Field(
+        SourceDetectionConfig(threshold_value=5.0, include_threshold_multiplier=2.0, re_estimate_background=True),
+        description="Detection of stars: pixels at 5 sigma around those at S/N 10.",
+    )
+    star_sky_sources: SkySourcesConfig = Field(SkySourcesConfig(), description="Sources placed on empty sky.")
+    star_deblend: DeblendConfig = Field(DeblendConfig(), description="Deblending of footprints with several peaks.")
+    star_measurement: MeasurementConfig = Field(MeasurementConfig(), description="Measurement of stars.")
+    star_normalized_calibration_flux: NormalizedCalibrationFluxConfig = Field(
+        NormalizedCalibrationFluxConfig(), description="Application of the calibration-flux scale to the stars."
+    )
+    star_apply_aperture_correction: ApplyApertureCorrectionConfig = Field(
+        ApplyApertureCorrectionConfig(), description="Application of the aperture corrections to the stars."
+    )
+    star_selector: StarSelectionConfig = Field(StarSelectionConfig(), description="Which sources are stars.")
+    photometry: PhotometryConfig = Field(PhotometryConfig(), description="Match to references and zero point.")
+    compute_summary_stats: SummaryStatsConfig = Field(SummaryStatsConfig(), description="Summary statistics.")
+    do_calibrate_pixels: bool = Field(True, description="Scale image, variance and background to nJy.")
+
+    @model_validator(mode="after")
+    def _classic_needs_reestimation(self) -> Self:
+        if not (self.psf_detection.re_estimate_background and self.star_detection.re_estimate_background):
+            raise ValueError("the classic variant needs re_estimate_background in psf_detection and star_detection")
+        return self

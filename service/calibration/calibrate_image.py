@@ -1,0 +1,416 @@
+"""The calibration of one exposure, from post-ISR pixels to a calibrated image, star catalogues and statistics.
+
+Method: the sequence of Rubin's ``CalibrateImageTask``, classic variant: two passes of background, cosmic-ray repair,
+detection, measurement and PSF fit; a last repair and measurement; aperture corrections; astrometry; stars; photometry.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from service.calibration import (
+    aperture_correction,
+    background,
+    cosmic_rays,
+    deblend,
+    detection,
+    psf_star_match,
+    sky_sources,
+    snap_combine,
+    star_selection,
+    statistics,
+    summary_stats,
+)
+from service.calibration.astrometry import astrometry, coordinates
+from service.calibration.config import CalibrateImageConfig
+from service.calibration.errors import AlgorithmError, AllCentroidsFlaggedError, AstrometryError
+from service.calibration.measurement import extendedness, footprint_area, measure
+from service.calibration.photometry import calibrated, photometry
+from service.calibration.progress import OnProgress, Progress
+from service.calibration.psf import gaussian, measure_psf, shapelets
+from service.calibration.result import CalibrationResult
+from service.exposure.ap_corr import ApCorrMap
+from service.exposure.catalog import SourceCatalog
+from service.exposure.ids import IdGenerator, packed_catalog_id
+from service.exposure.photo_calib import PhotoCalib
+from service.exposure.star_schema import psf_star_schema, star_schema
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from service.calibration.astrometry.astrometry import AstrometryResult
+    from service.calibration.psf.shapelets import ShapeletsResult
+    from service.exposure.exposure import Exposure
+    from service.exposure.reference import ReferenceCatalog, ReferenceLoader
+
+__all__ = ["CalibrateImage", "References"]
+
+
+@dataclass(frozen=True, slots=True)
+class References:
+    """Where references come from; None switches the fit off.
+
+    Parameters
+    ----------
+    astrometry, photometry : ReferenceLoader or None
+        One loader may serve both.
+    """
+
+    astrometry: ReferenceLoader | None = None
+    photometry: ReferenceLoader | None = None
+
+
+class CalibrateImage:
+    """Calibrate exposures with one configuration.
+
+    Parameters
+    ----------
+    config : CalibrateImageConfig, optional
+        Defaults of Rubin's task, improved where the specification recommends it.
+    """
+
+    def __init__(self, config: CalibrateImageConfig | None = None) -> None:
+        self.config = config or CalibrateImageConfig()
+
+    def run(
+        self,
+        exposures: Sequence[Exposure],
+        references: References | None = None,
+        on_progress: OnProgress | None = None,
+    ) -> CalibrationResult:
+        """Calibrate one visit of one detector.
+
+        Parameters
+        ----------
+        exposures : sequence of Exposure
+            One exposure or two snaps, post-ISR, background still in; modified in place.
+        references : References, optional
+            Without a loader the step that needs it is left out, with a warning.
+        on_progress : OnProgress, optional
+            Called at the start and the end of each stage.
+
+        Returns
+        -------
+        CalibrationResult
+            Complete; or partial, with ``failure`` set, where the data do not allow more.
+
+        Raises
+        ------
+        RuntimeError
+            Not one or two exposures.
+        """
+        run = _Run(self.config, references or References(), Progress(on_progress))
+        run.combine_snaps(exposures)
+        try:
+            run.load_references()
+            run.compute_psf()
+            run.correct_apertures()
+            run.fit_astrometry()
+            run.find_stars()
+            run.match_psf_stars()
+            run.check_astrometry()
+            run.fit_photometry()
+            run.summarize()
+            run.calibrate_pixels()
+        except AlgorithmError as failure:
+            run.keep_partial_results(failure)
+        return run.result
+
+
+class _Run:
+    """State of one calibration; each method is a step of `CalibrateImage.run`."""
+
+    def __init__(self, config: CalibrateImageConfig, references: References, stage: Progress) -> None:
+        self.config = config
+        self.references = references
+        self.stage = stage
+        self.result: CalibrationResult
+        self.exposure: Exposure
+        self.catalog_id = (0, 32)
+        self.shapelets: ShapeletsResult | None = None
+        self.astrometry: AstrometryResult | None = None
+        self.reference_catalog: ReferenceCatalog | None = None
+        self.postponed: AlgorithmError | None = None
+        self.psf_is_final = False
+        self.wcs_is_final = False
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        return self.result.metadata
+
+    def combine_snaps(self, exposures: Sequence[Exposure]) -> None:
+        with self.stage("snap_combine"):
+            self.exposure = snap_combine.combine_snaps(exposures, self.config.snap_combine)
+        self.result = CalibrationResult(self.exposure)
+        self.exposure.psf = None
+        self.exposure.photo_calib = None
+        self.exposure.metadata["LSST CALIB ILLUMCORR APPLIED"] = False
+        detector = self.exposure.detector.id if self.exposure.detector else 0
+        self.catalog_id = packed_catalog_id(self.exposure.visit_info.visit, detector)
+
+    def load_references(self) -> None:
+        loader, exposure, config = self.references.astrometry, self.exposure, self.config.astrometry.ref_loader
+        with self.stage("references") as numbers:
+            if loader is None or exposure.wcs is None:
+                return
+            epoch = exposure.visit_info.mjd_mid_tai
+            self.reference_catalog = loader.load_pixel_box(
+                exposure.bbox, exposure.wcs, margin=config.pixel_margin, epoch=epoch
+            )
+            numbers["references"] = len(self.reference_catalog)
+            density = astrometry.source_density(self.reference_catalog, exposure)
+            self.metadata["ref_cat_source_density"] = density
+            exposure.metadata["REF_CAT_SOURCE_DENSITY"] = density
+
+    def compute_psf(self) -> None:
+        config, exposure = self.config, self.exposure
+        ids = IdGenerator(*self.catalog_id)
+        with self.stage("psf.first_pass") as numbers:
+            gaussian.install_simple_psf(exposure, config.install_simple_psf)
+            background.subtract_background(exposure, self.result.background, config.psf_subtract_background)
+            detected = self._psf_pass(ids, "initial_psf", first=True)
+            numbers |= detected
+        with self.stage("psf.second_pass") as numbers:
+            gaussian.install_simple_psf(exposure, config.install_simple_psf)
+            numbers |= self._psf_pass(ids, "simple_psf", first=False)
+        with self.stage("psf.measure") as numbers:
+            repaired = cosmic_rays.repair(exposure, config.psf_repair, keep_cosmic_rays=False)
+            numbers["cosmic_ray_count"] = self.metadata["cosmic_ray_count"] = repaired.cosmic_ray_count
+            assert self.result.psf_stars is not None  # noqa: S101 -- set by the passes
+            assert exposure.psf is not None  # noqa: S101 -- set by the passes
+            self.metadata["final_psf_sigma"] = numbers["final_psf_sigma"] = exposure.psf.determinant_radius()
+            self.psf_is_final = True
+            measure.measure(self.result.psf_stars, exposure, config.psf_source_measurement)
+            self._check_centroids(self.result.psf_stars)
+
+    def _psf_pass(self, ids: IdGenerator, prefix: str, *, first: bool) -> dict[str, Any]:
+        """Repair, detect, measure and fit the PSF once; the passes differ in the PSF they start from."""
+        config, exposure = self.config, self.exposure
+        cosmic_rays.repair(exposure, config.psf_repair, keep_cosmic_rays=True)
+        detected = detection.detect_sources(exposure, config.psf_detection, backgrounds=self.result.background)
+        counts = {
+            "positive_footprint_count": detected.n_positive,
+            "negative_footprint_count": detected.n_negative,
+            "positive_peak_count": detected.n_positive_peaks,
+            "negative_peak_count": detected.n_negative_peaks,
+        }
+        self.metadata.update({f"{prefix}_{name}": value for name, value in counts.items()})
+        catalog = SourceCatalog.allocate(psf_star_schema(), len(detected.positive), detected.positive)
+        catalog["id"] = ids.take(len(catalog))
+        self.result.psf_stars = catalog
+        if first and config.do_compute_shapelet_decomposition:
+            self.shapelets = shapelets.compute_rough_shapelets(catalog, exposure, config.compute_shapelet_decomposition)
+        measure.measure(catalog, exposure, config.psf_source_measurement)
+        if first and self.shapelets is not None:
+            self.shapelets = shapelets.finish_shapelets_iq(self.shapelets, catalog)
+        fitted = measure_psf.measure_psf(catalog, exposure, config.psf_measure_psf)
+        self.metadata.update({"num_avail_stars": fitted.num_avail_stars, "num_good_stars": fitted.num_good_stars})
+        return counts | {"psf_stars": fitted.num_good_stars, "psf_sigma": fitted.psf.determinant_radius()}
+
+    def _check_centroids(self, catalog: SourceCatalog) -> None:
+        if not np.all(catalog["slot_Centroid_flag"]):
+            return
+        psf = self.exposure.psf
+        assert psf is not None  # noqa: S101 -- the caller measured it
+        ixx, iyy, ixy = (float(value) for value in psf.shape())
+        score = self.shapelets.iq_score if self.shapelets is not None else np.nan
+        raise AllCentroidsFlaggedError(
+            f"All source centroids (out of {len(catalog)}) flagged",
+            n_sources=len(catalog),
+            shapelets_iq_score=score,
+            psf_shape_ixx=ixx,
+            psf_shape_iyy=iyy,
+            psf_shape_ixy=ixy,
+            psf_size=psf.determinant_radius(),
+        )
+
+    def correct_apertures(self) -> None:
+        config, exposure, catalog = self.config, self.exposure, self.result.psf_stars
+        assert catalog is not None  # noqa: S101 -- compute_psf made it
+        with self.stage("aperture_correction"):
+            normalization = ApCorrMap()
+            aperture_correction.normalize_calibration_flux(
+                catalog, normalization, exposure.bbox, config.psf_normalized_calibration_flux, measure=True
+            )
+            corrections = aperture_correction.measure_aperture_correction(
+                catalog, exposure.bbox, config.measure_aperture_correction
+            )
+            corrections.update(normalization)
+            exposure.ap_corr_map = corrections
+
+    def fit_astrometry(self) -> None:
+        if self.references.astrometry is None:
+            self.exposure.wcs = None
+            self.result.warnings.append("no astrometric references: the WCS is not fitted")
+            return
+        catalog = self.result.psf_stars
+        assert catalog is not None  # noqa: S101 -- compute_psf made it
+        with self.stage("astrometry") as numbers:
+            try:
+                self._solve_astrometry(catalog, numbers)
+            except AstrometryError as failure:
+                if not self.config.find_stars_after_astrometry_failure:
+                    raise
+                self.postponed = failure
+
+    def _solve_astrometry(self, catalog: SourceCatalog, numbers: dict[str, Any]) -> None:
+        exposure, config = self.exposure, self.config
+        if exposure.wcs is None or self.reference_catalog is None:
+            raise AstrometryError("The exposure has no initial WCS")
+        coordinates.update_sky_coordinates(
+            catalog, exposure.wcs, include_covariance=config.do_include_astrometric_errors
+        )
+        solved = astrometry.solve(exposure, catalog, self.reference_catalog, config.astrometry)
+        self.astrometry = solved
+        self.result.astrometry_matches = solved.matches
+        found = {
+            "astrometry_matches_count": len(solved.matches),
+            "initial_to_final_wcs": solved.initial_to_final,
+            "astrom_offset_mean": solved.offset_mean,
+            "astrom_offset_std": solved.offset_std,
+            "astrom_offset_median": solved.offset_median,
+        }
+        numbers |= found
+        self.metadata.update(found)
+
+    def find_stars(self) -> None:
+        config, exposure = self.config, self.exposure
+        ids = IdGenerator(*self.catalog_id)
+        with self.stage("stars.detect") as numbers:
+            detected = detection.detect_sources(exposure, config.star_detection, backgrounds=self.result.background)
+            sky = sky_sources.find_sky_footprints(
+                exposure.masked_image, config.star_sky_sources, seed=self.catalog_id[0]
+            )
+            self.metadata["sky_footprint_count"] = len(sky)
+            sources = SourceCatalog.allocate(star_schema(), len(detected.positive), detected.positive)
+            empty_sky = SourceCatalog.allocate(star_schema(), len(sky), sky)
+            empty_sky["sky_source"] = True
+            sources = SourceCatalog.concatenate([sources, empty_sky])
+            sources["id"] = ids.take(len(sources))
+            numbers |= {"footprints": detected.n_positive, "peaks": detected.n_positive_peaks}
+        with self.stage("stars.deblend") as numbers:
+            sources = deblend.deblend(sources, exposure, config.star_deblend, ids)
+            real = ~sources["sky_source"]
+            self.metadata["post_deblend_source_count"] = numbers["sources"] = int(real.sum())
+            self.metadata["failed_deblend_source_count"] = int((sources["deblend_failed"] & real).sum())
+        with self.stage("stars.measure") as numbers:
+            measure.measure(sources, exposure, config.star_measurement)
+            self.metadata["saturated_source_count"] = int(sources["base_PixelFlags_flag_saturated"].sum())
+            self.metadata["bad_source_count"] = int(sources["base_PixelFlags_flag_bad"].sum())
+            self._finish_star_catalog(sources)
+            stars = sources.select(star_selection.select_stars(sources, config.star_selector))
+            self.result.stars = stars
+            self.metadata["star_count"] = numbers["stars"] = int((~stars["sky_source"]).sum())
+
+    def _finish_star_catalog(self, sources: SourceCatalog) -> None:
+        exposure, config = self.exposure, self.config
+        assert exposure.ap_corr_map is not None  # noqa: S101 -- correct_apertures made it
+        aperture_correction.normalize_calibration_flux(
+            sources, exposure.ap_corr_map, exposure.bbox, config.star_normalized_calibration_flux, measure=False
+        )
+        aperture_correction.apply_aperture_correction(
+            sources, exposure.ap_corr_map, config.star_apply_aperture_correction
+        )
+        extendedness.classify_extendedness(sources, config.star_measurement.extendedness)
+        footprint_area.measure_footprint_area(sources)
+        star_selection.set_primary_flags(sources)
+
+    def match_psf_stars(self) -> None:
+        exposure, stars, psf_stars = self.exposure, self.result.stars, self.result.psf_stars
+        assert stars is not None  # noqa: S101 -- find_stars made it
+        assert psf_stars is not None  # noqa: S101 -- compute_psf made it
+        assert exposure.psf is not None  # noqa: S101 -- compute_psf made it
+        with self.stage("stars.match") as numbers:
+            radius = max(3.0, exposure.psf.determinant_radius(*exposure.bbox.center))
+            matched = psf_star_match.match_psf_stars(psf_stars, stars, radius)
+            self.metadata["matched_psf_star_count"] = numbers["matched"] = matched
+            if self.astrometry is not None and exposure.wcs is not None:
+                coordinates.update_sky_coordinates(
+                    stars, exposure.wcs, include_covariance=self.config.do_include_astrometric_errors
+                )
+
+    def check_astrometry(self) -> None:
+        if self.postponed is not None:
+            raise self.postponed
+        if self.astrometry is None:
+            return
+        try:
+            astrometry.check(self.astrometry, self.config.astrometry)
+        except AstrometryError:
+            assert self.result.stars is not None  # noqa: S101 -- find_stars made it
+            self.result.stars["coord_ra"] = self.result.stars["coord_dec"] = np.nan
+            raise
+        self.wcs_is_final = True
+
+    def fit_photometry(self) -> None:
+        loader, stars = self.references.photometry, self.result.stars
+        assert stars is not None  # noqa: S101 -- find_stars made it
+        if loader is None or not self.wcs_is_final:
+            why = "no photometric references" if loader is None else "no WCS"
+            self.result.warnings.append(f"{why}: the zero point is not fitted, fluxes stay in counts")
+            return
+        with self.stage("photometry") as numbers:
+            solved = photometry.solve(self.exposure, stars, loader, self.config.photometry)
+            self.result.photometry_matches = solved.matches
+            self.exposure.photo_calib = solved.photo_calib
+            self.metadata["photometry_matches_count"] = len(solved.matches)
+            numbers |= {"zero_point": solved.zero_point, "sigma": solved.sigma, "stars": solved.n_good}
+            calibrated.add_calibrated_columns(stars, solved.photo_calib)
+
+    def summarize(self) -> None:
+        with self.stage("summary"):
+            self._summarize()
+
+    def _summarize(self) -> None:
+        summary = summary_stats.compute_summary_stats(
+            self.exposure, self.result.stars, self.result.background, self.config.compute_summary_stats
+        )
+        if self.shapelets is not None:
+            self.shapelets.fill(summary)
+        self.result.summary = summary
+
+    def calibrate_pixels(self) -> None:
+        result, exposure = self.result, self.exposure
+        with self.stage("calibrate_pixels"):
+            result.metadata |= self._residual_background()
+            result.mask = exposure.masked_image.mask.copy()
+            photo_calib = exposure.photo_calib
+            if photo_calib is not None and self.config.do_calibrate_pixels:
+                exposure.masked_image.scale(photo_calib.mean)
+                exposure.unit = "nJy"
+                exposure.photo_calib = PhotoCalib(1.0, photo_calib.error)
+                result.background = result.background.scaled(photo_calib.mean)
+                result.applied_photo_calib = photo_calib
+            shape = exposure.masked_image.shape
+            for name in exposure.masked_image.planes:
+                fraction = exposure.masked_image.count(name) / (shape[0] * shape[1])
+                result.metadata[f"{name.lower()}_mask_fraction"] = fraction
+
+    def _residual_background(self) -> dict[str, float]:
+        masked_image, stars = self.exposure.masked_image, self.result.stars
+        assert stars is not None  # noqa: S101 -- find_stars made it
+        planes = ("BAD", "EDGE", "DETECTED", "DETECTED_NEGATIVE", "NO_DATA", "SAT", "SUSPECT", "SPIKE")
+        pixels = statistics.plane_statistics(
+            masked_image.image, masked_image.mask, masked_image.planes.bitmask(planes), num_sigma=np.inf, num_iter=1
+        )
+        sky = stars["base_CircularApertureFlux_12_0_flux"][stars["sky_source"]]
+        return {
+            "bg_subtracted_skyPixel_instFlux_median": pixels.median,
+            "bg_subtracted_skyPixel_instFlux_stdev": pixels.stdev,
+            "bg_subtracted_skySource_flux_median": float(np.median(sky)) if sky.size else np.nan,
+            "bg_subtracted_skySource_flux_stdev": float(np.std(sky)) if sky.size else np.nan,
+        }
+
+    def keep_partial_results(self, failure: AlgorithmError) -> None:
+        """Drop what was not finished, keep the rest, and say why."""
+        if not self.psf_is_final:
+            self.exposure.psf = None
+        if not self.wcs_is_final:
+            self.exposure.wcs = None
+        self.result.failure = failure
+        annotation = {"message": str(failure), "type": failure.type_name, "stage": self.stage.stage}
+        self.metadata["failure"] = annotation | ({"metadata": failure.numbers} if failure.numbers else {})
+        self._summarize()

@@ -1,0 +1,85 @@
+"""Named sets of configuration overrides."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from service.calibration.config import CalibrateImageConfig
+
+__all__ = ["PRESETS", "Preset", "resolve_config"]
+
+
+@dataclass(frozen=True, slots=True)
+class Preset:
+    """A named set of overrides.
+
+    Parameters
+    ----------
+    name : str
+        How it is chosen.
+    description : str
+        What it is for.
+    overrides : dict
+        Nested configuration values that differ from the defaults.
+    """
+
+    name: str
+    description: str
+    overrides: dict[str, Any]
+
+
+PRESETS = {
+    preset.name: preset
+    for preset in (
+        Preset("generic", "The defaults: Rubin's sequence, better where its quirks are known.", {}),
+        Preset(
+            "parity",
+            "Rubin's task to the letter, quirks included, for comparisons.",
+            {
+                "psf_repair": {"cosmicray": {"fill": "noise"}},
+                "psf_source_measurement": {"keep_stale_flags": True},
+                "psf_measure_psf": {"determiner": {"name": "psfex", "masked_pixels": "zero_full_weight"}},
+                "astrometry": {"matcher": {"name": "pessimistic_b", "continue_after_failed_verify": False}},
+                "find_stars_after_astrometry_failure": False,
+            },
+        ),
+    )
+}
+
+
+def resolve_config(preset: str = "generic", overrides: dict[str, Any] | None = None) -> CalibrateImageConfig:
+    """The whole configuration of a run: defaults, then a preset, then overrides.
+
+    Parameters
+    ----------
+    preset : str
+        One of `PRESETS`.
+    overrides : dict, optional
+        Nested values; what they do not name stays.
+
+    Returns
+    -------
+    CalibrateImageConfig
+
+    Raises
+    ------
+    KeyError
+        There is no preset of that name.
+    pydantic.ValidationError
+        An unknown key, or a value outside its range.
+    """
+    defaults = CalibrateImageConfig().model_dump()
+    merged = _merged(_merged(defaults, PRESETS[preset].overrides), overrides or {})
+    return CalibrateImageConfig.model_validate(merged)
+
+
+def _merged(base: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
+    """Overrides on a base, table by table; a choice by another ``name`` starts from its own defaults."""
+    if "name" in overrides and overrides["name"] != base.get("name", overrides["name"]):
+        return overrides
+    merged = dict(base)
+    for key, value in overrides.items():
+        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = _merged(merged[key], value) if both else value
+    return merged
