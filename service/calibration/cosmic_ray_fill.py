@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from service.calibration.kernels.cosmic_ray_fill import predict_pixels
+from service.calibration.kernels.noise_replacement import draw_noise, ziggurat_tables
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -47,10 +48,19 @@ def fill_pixels(
     order = np.argsort(np.repeat(-np.arange(len(sizes)), sizes), kind="stable")
     pixels = pixels[order]
     variance = np.maximum(masked.variance.ravel()[pixels], 0)
-    deviates = np.random.Generator(np.random.MT19937(config.seed)).standard_normal(pixels.size)
-    noise = (background + np.sqrt(variance) * deviates).astype(np.float32)
+    noise = (background + np.sqrt(variance) * _deviates(pixels.size, config.seed)).astype(np.float32)
     if config.fill == "lpc":
         unusable = np.int32(bad | masked.planes.bitmask(["CR"]))
         predicted = predict_pixels(masked.image, masked.mask, masked.variance, pixels, background, unusable)
         noise = np.where(np.isnan(predicted), noise, predicted)
     masked.image.ravel()[pixels] = noise
+
+
+def _deviates(n: int, seed: int) -> NDArray[np.float32]:
+    """Unit normal deviates in the order of upstream's generator, which draws them one by one."""
+    spans = np.array([[0, 0, n - 1]], np.int32)
+    offsets = np.array([0, 1], np.int64)
+    state = np.random.RandomState(seed).get_state(legacy=False)["state"]["key"]
+    return draw_noise(
+        spans, offsets, n * offsets, np.array(state, dtype=np.uint32), *ziggurat_tables(), np.float32(0), np.float32(1)
+    )

@@ -9,8 +9,8 @@ import numpy as np
 
 from service.calibration.cosmic_ray_fill import fill_pixels
 from service.calibration.errors import TooManyCosmicRays
-from service.calibration.kernels.cosmic_rays import grow_round, label_runs, scan
-from service.calibration.statistics import plane_quantiles
+from service.calibration.kernels.cosmic_rays import grow_round, label_runs, mark_candidates, scan
+from service.calibration.statistics import plane_median
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -128,7 +128,7 @@ def repair(exposure: Exposure, config: RepairConfig, *, keep_cosmic_rays: bool) 
         raise RuntimeError("the cosmic-ray search needs a PSF")
     masked.clear_planes(["CR"])
     ratios = psf_ratios(exposure.psf, config.cosmicray.cond3_fac2)
-    background = float(plane_quantiles(masked.image, [0.5])[0])
+    background = plane_median(masked.image)
     first_scan = _first_scan(masked, config.cosmicray, background, ratios)
     accepted = _with_charge(first_scan, masked.image, background, config.cosmicray.min_dn)
     grown = _grown(accepted, masked, config.cosmicray, background, ratios, keep=keep_cosmic_rays)
@@ -167,6 +167,11 @@ def psf_ratios(psf: Psf, factor: float) -> NDArray[np.float64]:
 def _first_scan(
     masked: MaskedImage, config: CosmicRayConfig, background: float, ratios: NDArray[np.float64]
 ) -> CosmicRays:
+    candidate = np.zeros(masked.shape, np.bool_)
+    if config.min_sigma > 0:
+        mark_candidates(masked.image, masked.variance, config.min_sigma, candidate)
+    else:
+        candidate[1:-1, 1:-1] = True
     pixels = scan(
         masked.image,
         masked.mask,
@@ -178,6 +183,7 @@ def _first_scan(
         np.int32(masked.planes.bitmask(_BAD_PLANES)),
         np.int32(masked.planes.bitmask(["INTRP"])),
         config.n_cr_pixel_max,
+        candidate,
     )
     if pixels.size > config.n_cr_pixel_max:
         raise _too_many(config)

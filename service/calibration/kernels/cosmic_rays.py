@@ -10,7 +10,7 @@ from numba import njit
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["grow_round", "label_runs", "scan"]
+__all__ = ["grow_round", "label_runs", "mark_candidates", "scan"]
 
 
 @njit(cache=True, nogil=True)
@@ -74,24 +74,19 @@ def _enlarged(array: NDArray[Any]) -> NDArray[Any]:
 
 
 @njit(cache=True, nogil=True)
-def _mark_candidates(
+def _mark_row(
     below: NDArray[np.float32],
     row: NDArray[np.float32],
     above: NDArray[np.float32],
     variance: NDArray[np.float32],
     squared_limit: np.float32,
     candidate: NDArray[np.bool_],
-) -> bool:
-    """Mark pixels that may exceed a pair mean significantly, a little too many; whether there is any.
-
-    This loop vectorises; nearly no pixel reaches the test proper.
-    """
+) -> None:
     n = row.size - 2
     left, middle, right = row[:n], row[1 : n + 1], row[2:]
     below_left, below_middle, below_right = below[:n], below[1 : n + 1], below[2:]
     above_left, above_middle, above_right = above[:n], above[1 : n + 1], above[2:]
     middle_variance, marks = variance[1 : n + 1], candidate[1 : n + 1]
-    count = 0
     for x in range(n):
         lowest = below_middle[x] + above_middle[x]
         pair = left[x] + right[x]
@@ -101,10 +96,20 @@ def _mark_candidates(
         pair = above_left[x] + below_right[x]
         lowest = pair if pair < lowest else lowest
         difference = middle[x] - np.float32(0.5) * lowest
-        mark = (difference >= 0) & (difference * difference >= squared_limit * middle_variance[x])
-        marks[x] = mark
-        count += mark
-    return count > 0
+        marks[x] = (difference >= 0) & (difference * difference >= squared_limit * middle_variance[x])
+
+
+@njit(cache=True, nogil=True)
+def mark_candidates(
+    image: NDArray[np.float32], variance: NDArray[np.float32], min_sigma: float, candidate: NDArray[np.bool_]
+) -> None:
+    """Mark pixels that may exceed a pair mean by ``min_sigma`` > 0, a little too many; the rim stays unmarked.
+
+    Nearly no pixel is marked and reaches the test proper; this loop vectorises.
+    """
+    squared_limit = np.float32(0.999 * min_sigma * min_sigma)
+    for y in range(1, image.shape[0] - 1):
+        _mark_row(image[y - 1], image[y], image[y + 1], variance[y], squared_limit, candidate[y])
 
 
 @njit(cache=True, nogil=True)
@@ -115,6 +120,15 @@ def _near(mask: NDArray[np.int32], bits: np.int32, y: int, x: int) -> bool:
             if (mask[yy, xx] & bits) != 0:
                 return True
     return False
+
+
+@njit(cache=True, nogil=True)
+def _next_marked(marks: NDArray[np.bool_], start: int) -> int:
+    """First marked index from ``start`` on, or the last index."""
+    x = start
+    while x < marks.size - 1 and not marks[x]:
+        x += 1
+    return x
 
 
 @njit(cache=True, nogil=True)
@@ -129,40 +143,32 @@ def scan(
     bad: np.int32,
     interpolated: np.int32,
     max_pixels: int,
+    candidate: NDArray[np.bool_],
 ) -> NDArray[np.int64]:
     """Flat indices of cosmic-ray pixels in raster order, at most ``max_pixels + 1``; the image is left as it was.
 
-    A pixel that is found is overwritten at once, so that the pixels after it see a clean neighbour.
+    A pixel that is found is overwritten at once, so that the pixels after it see a clean neighbour. Only candidates
+    are tested, to which the later neighbours of a pixel that is found are added.
     """
     height, width = image.shape
     found = np.empty(1024, np.int64)
     originals = np.empty(1024, np.float32)
-    candidate = np.ones(width, np.bool_)
-    squared_limit = np.float32(0.999 * min_sigma * min_sigma)
     n = 0
     for y in range(1, height - 1):
-        if min_sigma > 0 and not _mark_candidates(
-            image[y - 1], image[y], image[y + 1], variance[y], squared_limit, candidate
-        ):
-            continue
-        for x in range(1, width - 1):
-            if not candidate[x]:
-                continue
+        x = _next_marked(candidate[y], 1)
+        while x < width - 1 and n <= max_pixels:
             estimate = _estimate(image, variance, y, x, background, ratios, min_sigma, noise_factor)
-            if np.isnan(estimate) or (mask[y, x] & bad) != 0 or _near(mask, interpolated, y, x):
-                continue
-            if n == found.size:
-                found = _enlarged(found)
-                originals = _enlarged(originals)
-            found[n] = y * width + x
-            originals[n] = image[y, x]
-            image[y, x] = estimate
-            candidate[x + 1] = True  # its neighbour is lower now than when the row was marked
-            n += 1
-            if n > max_pixels:
-                break
-        if n > max_pixels:
-            break
+            if not (np.isnan(estimate) or (mask[y, x] & bad) != 0 or _near(mask, interpolated, y, x)):
+                if n == found.size:
+                    found = _enlarged(found)
+                    originals = _enlarged(originals)
+                found[n] = y * width + x
+                originals[n] = image[y, x]
+                image[y, x] = estimate
+                candidate[y, x + 1] = True
+                candidate[y + 1, x - 1 : x + 2] = True
+                n += 1
+            x = _next_marked(candidate[y], x + 1)
     for i in range(n):
         image[found[i] // width, found[i] % width] = originals[i]
     return found[:n]

@@ -10,7 +10,7 @@ from numba import njit
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["clipped_moments", "gather", "moments", "quantiles"]
+__all__ = ["clipped_moments", "collect_between", "gather", "moments", "quantiles"]
 
 _BINS = 1024
 _SAMPLE = 256
@@ -66,13 +66,40 @@ def gather(
 
 
 @njit(cache=True, nogil=True)
+def collect_between(
+    image: NDArray[np.float32],
+    mask: NDArray[np.int32],
+    bad: np.int32,
+    low: np.float32,
+    high: np.float32,
+    out: NDArray[np.float32],
+) -> tuple[int, int, int]:
+    """Numbers of good pixels, of those below ``low`` and of those in [low, high], which go to ``out`` as far as it goes."""
+    n_good = n_below = n_between = 0
+    masked = mask.size > 0
+    for y in range(image.shape[0]):
+        for x in range(image.shape[1]):
+            value = image[y, x]
+            good = abs(value) < np.inf
+            if masked:
+                good &= (mask[y, x] & bad) == 0
+            n_good += good
+            n_below += good & (value < low)
+            if good & (value >= low) & (value <= high):
+                if n_between < out.size:
+                    out[n_between] = value
+                n_between += 1
+    return n_good, n_below, n_between
+
+
+@njit(cache=True, nogil=True)
 def _sort_into_bins(
     values: NDArray[np.float32],
     bins: NDArray[np.int32],
-    counts: NDArray[np.int64],
+    counts: NDArray[np.int32],
 ) -> None:
     """Bin of each value: monotone in the value whatever the range, which a subsample decides."""
-    sample = np.sort(values[:: (values.size // _SAMPLE) | 1].copy())
+    sample = np.sort(values[:: (values.size // min(_SAMPLE, values.size // 32)) | 1].copy())
     margin = sample.size // 50
     low, high = sample[margin], sample[sample.size - 1 - margin]
     scale = np.float32(_BINS - 2) / (high - low) if high > low else np.float32(0.0)
@@ -105,13 +132,13 @@ def _values_at(
             result[k] = ordered[ranks[k]]
         return result
     bins = np.empty(n, np.int32)
-    counts = np.zeros((4, _BINS), np.int64)
+    counts = np.zeros((4, _BINS), np.int32)
     _sort_into_bins(values, bins, counts)
     wanted = np.zeros(_BINS, np.int64)
     skipped = np.zeros(ranks.size, np.int64)  # values below the bin of a rank that are not picked
     n_skipped = n_wanted = k = 0
     for b in range(_BINS):
-        in_bin = counts[0, b] + counts[1, b] + counts[2, b] + counts[3, b]
+        in_bin = np.int64(counts[0, b]) + counts[1, b] + counts[2, b] + counts[3, b]
         while k < ranks.size and ranks[k] < n_wanted + n_skipped + in_bin:
             wanted[b] = 1
             skipped[k] = n_skipped
