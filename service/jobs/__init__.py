@@ -1,1 +1,1 @@
-"""service.jobs."""
+"""The life of a job, from its submission to its published products."""

@@ -143,14 +143,32 @@ class LocalBlobStore:
                 writer.write(chunk)
             return writer.commit(expected_sha256)
 
-    def put_file(self, path: Path, *, move: bool = False) -> BlobRef:
-        """Store a copy of a file, or the file itself where ``move`` and the file system allow it."""
-        if move and path.stat().st_dev == self.root.stat().st_dev:
-            return self._move_in(path)
-        with path.open("rb") as file:
-            reference = self.put_stream(iter(lambda: file.read(_CHUNK_BYTES), b""))
-        if move:
-            path.unlink()
+    def put_file(self, path: Path, *, link: bool = False) -> BlobRef:
+        """Store a file.
+
+        Parameters
+        ----------
+        path : Path
+            The file, which stays where it is.
+        link : bool
+            The file is complete and will not be changed again: where the file system allows, share its bytes instead of
+            copying them.
+
+        Raises
+        ------
+        OSError
+            It cannot be read, or the disk is full.
+        """
+        temporary = self.temporary_path()
+        try:
+            if link and path.stat().st_dev == self._incoming.stat().st_dev:
+                os.link(path, temporary)
+            else:
+                shutil.copyfile(path, temporary)
+            reference = _synced_reference(temporary)
+            self.adopt(temporary, reference.sha256)
+        finally:
+            temporary.unlink(missing_ok=True)
         return reference
 
     def path(self, sha256: str) -> Path:
@@ -197,28 +215,28 @@ class LocalBlobStore:
     def adopt(self, path: Path, sha256: str) -> None:
         """Rename a finished, synced file of this file system to its content's name."""
         target = self._name(sha256)
-        if target.exists():  # the same bytes are there already
+        if target.exists():  # the same bytes are there already; young again, so that no sweep takes them now
+            os.utime(target)
             path.unlink()
             return
         target.parent.mkdir(parents=True, exist_ok=True)
         path.replace(target)
         _sync_directory(target.parent)
 
-    def _move_in(self, path: Path) -> BlobRef:
-        digest = hashlib.sha256()
-        with path.open("rb") as file:
-            while chunk := file.read(_CHUNK_BYTES):
-                digest.update(chunk)
-            os.fsync(file.fileno())
-            size = file.tell()
-        self.adopt(path, digest.hexdigest())
-        return BlobRef(digest.hexdigest(), size)
-
     def _name(self, sha256: str) -> Path:
         # Only ever 64 hex digits reach the file system.
         if len(sha256) != 64 or not set(sha256) <= set("0123456789abcdef"):
             raise NotFoundError("blob", sha256)
         return self.root / sha256[:2] / sha256[2:4] / sha256
+
+
+def _synced_reference(path: Path) -> BlobRef:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK_BYTES):
+            digest.update(chunk)
+        os.fsync(file.fileno())
+        return BlobRef(digest.hexdigest(), file.tell())
 
 
 def _sync_directory(directory: Path) -> None:

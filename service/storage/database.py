@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine.interfaces import DBAPIConnection
     from sqlalchemy.pool import ConnectionPoolEntry
 
-__all__ = ["Database", "Transaction", "create_engine", "create_queue_engine"]
+__all__ = ["Database", "Transaction", "create_engine", "create_queue_engine", "queue_migration_url"]
 
 _BUSY_TIMEOUT_MS = 30_000
 
@@ -135,6 +135,12 @@ def create_queue_engine(url: str) -> sa.Engine:
         _pragmas(connection, synchronous="NORMAL")
 
     return engine
+
+
+def queue_migration_url(url: str) -> str:
+    """The delivery store's URL as the engine's own migration wants it: without the name of a driver."""
+    parsed = sa.make_url(url)
+    return parsed.set(drivername=parsed.get_backend_name()).render_as_string(hide_password=False)
 
 
 def _pragmas(connection: Any, *, synchronous: str) -> None:

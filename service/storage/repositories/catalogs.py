@@ -43,6 +43,10 @@ class CatalogRepository(Repository):
         super().__init__(database)
         self._blobs = blobs
 
+    def has_table(self, product: str) -> bool:
+        """Whether the rows of a product are kept in SQL."""
+        return product in CATALOG_TABLES
+
     def insert(self, transaction: Transaction, job: JobRecord, product: str, path: Path) -> int:
         """Insert the rows of a Parquet file into the table of its product.
 

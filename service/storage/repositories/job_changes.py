@@ -24,7 +24,7 @@ from service.storage.tables import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from service.storage.database import Transaction
 
@@ -163,20 +163,33 @@ class JobChanges(Repository):
         if rows:
             transaction.connection.execute(sa.insert(products), rows)
 
-    def mark_sent(self, transaction: Transaction, job_id: str, attempt: int) -> None:
-        """Record that an attempt was handed to the delivery engine; clients see no difference."""
-        transaction.connection.execute(
-            sa.update(jobs)
-            .where(jobs.c.id == job_id, jobs.c.sent_attempt < attempt)
-            .values(sent_attempt=attempt, updated_at=transaction.now())
-        )
+    def mark_sent(self, attempts: Sequence[tuple[str, int]]) -> None:
+        """Record which attempt of which job was handed to the delivery engine; clients see no difference."""
+        if not attempts:
+            return
+        with self._database.write() as transaction:
+            transaction.connection.execute(
+                sa.update(jobs)
+                .where(jobs.c.id == sa.bindparam("job"), jobs.c.sent_attempt < sa.bindparam("sent"))
+                .values(sent_attempt=sa.bindparam("sent")),
+                [{"job": job_id, "sent": attempt} for job_id, attempt in attempts],
+            )
 
-    def delete(self, transaction: Transaction, scope: Scope, job_id: str, phases: Collection[Phase]) -> bool:
-        """Remove a job that is in one of some phases, with all that hangs on it; whether there was one."""
+    def get(self, transaction: Transaction, job_id: str) -> JobRecord | None:
+        """One job inside a transaction that goes on."""
+        row = transaction.connection.execute(sa.select(jobs).where(jobs.c.id == job_id)).mappings().one_or_none()
+        return None if row is None else job_record(row)
+
+    def count_waiting(self, transaction: Transaction, scope: Scope) -> int:
+        """Jobs of an owner that wait for a worker."""
+        query = sa.select(sa.func.count()).select_from(jobs)
+        query = query.where(visible(jobs.c.owner, scope), jobs.c.phase == Phase.QUEUED)
+        return int(transaction.connection.execute(query).scalar_one())
+
+    def delete(self, transaction: Transaction, scope: Scope, job_id: str) -> bool:
+        """Remove a job with all that hangs on it; whether there was one."""
         connection = transaction.connection
-        deleted = connection.execute(
-            sa.delete(jobs).where(jobs.c.id == job_id, visible(jobs.c.owner, scope), jobs.c.phase.in_(tuple(phases)))
-        ).rowcount
+        deleted = connection.execute(sa.delete(jobs).where(jobs.c.id == job_id, visible(jobs.c.owner, scope))).rowcount
         if deleted:
             connection.execute(sa.delete(idempotency_keys).where(idempotency_keys.c.job_id == job_id))
         return bool(deleted)
@@ -202,17 +215,13 @@ class JobChanges(Repository):
         """Executing jobs whose lease has run out."""
         return self._records(sa.select(jobs).where(jobs.c.phase == Phase.EXECUTING, jobs.c.lease_until < now))
 
-    def executing_on(self, worker: str) -> list[JobRecord]:
-        """Jobs that a worker runs."""
-        return self._records(sa.select(jobs).where(jobs.c.phase == Phase.EXECUTING, jobs.c.worker == worker))
-
-    def cancelled_on(self, worker: str) -> set[tuple[str, int]]:
-        """Id and attempt of those jobs of a worker that were asked to stop."""
-        query = sa.select(jobs.c.id, jobs.c.attempt).where(
-            jobs.c.phase == Phase.EXECUTING, jobs.c.worker == worker, jobs.c.cancel_requested.is_(True)
+    def executing_on(self, worker: str) -> dict[tuple[str, int], bool]:
+        """Id and attempt of each job that a worker runs, and whether it was asked to stop."""
+        query = sa.select(jobs.c.id, jobs.c.attempt, jobs.c.cancel_requested).where(
+            jobs.c.phase == Phase.EXECUTING, jobs.c.worker == worker
         )
         with self._database.read() as transaction:
-            return {(row.id, row.attempt) for row in transaction.connection.execute(query)}
+            return {(row.id, row.attempt): row.cancel_requested for row in transaction.connection.execute(query)}
 
     def fenced(self, transaction: Transaction, fence: Fence) -> JobRecord | None:
         """The job behind a fence, locked to the end of the transaction; None where the fence has fallen."""

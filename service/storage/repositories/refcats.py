@@ -12,7 +12,7 @@ from service.storage.repositories.base import Repository, clean_json, insert_unl
 from service.storage.tables import job_inputs, jobs, refcats
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from service.storage.database import Transaction
 
@@ -78,6 +78,11 @@ class RefcatRepository(Repository):
             .first()
         )
         return None if row is None else RefcatRecord(**row)
+
+    def names(self, transaction: Transaction, scope: Scope) -> Sequence[str]:
+        """Names of all catalogues, inside a transaction that goes on."""
+        query = sa.select(refcats.c.name).where(visible(refcats.c.owner, scope)).order_by(refcats.c.name)
+        return transaction.connection.execute(query).scalars().all()
 
     def list(self, scope: Scope) -> list[RefcatRecord]:
         """All catalogues by name."""

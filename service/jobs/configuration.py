@@ -1,0 +1,58 @@
+"""The configuration of a job: a preset, the job's own values over it, checked."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from service.calibration.presets import PRESETS, resolve_config
+from service.jobs.errors import InvalidConfigurationError, InvalidRequestError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["digest", "resolved_config"]
+
+
+def resolved_config(preset: str, overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Every value that a job runs with.
+
+    Parameters
+    ----------
+    preset : str
+        Name of a set of values.
+    overrides : mapping
+        The job's own values, nested.
+
+    Returns
+    -------
+    dict
+        The complete configuration as JSON values.
+
+    Raises
+    ------
+    InvalidRequestError
+        No such preset.
+    InvalidConfigurationError
+        An unknown key, or a value that cannot be.
+    """
+    if preset not in PRESETS:
+        raise InvalidRequestError("preset", f"there is no preset {preset!r}; there are {', '.join(sorted(PRESETS))}")
+    try:
+        return resolve_config(preset, dict(overrides)).model_dump(mode="json")
+    except ValidationError as error:
+        raise InvalidConfigurationError(
+            [
+                {"loc": "/" + "/".join(str(part) for part in fault["loc"]), "msg": fault["msg"], "type": fault["type"]}
+                for fault in error.errors(include_url=False)
+            ]
+        ) from error
+
+
+def digest(value: Any) -> str:
+    """SHA-256 (hex) of a JSON value, whatever the order of its keys."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()

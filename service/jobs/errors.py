@@ -1,0 +1,128 @@
+"""Why a request about a job is refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+__all__ = [
+    "IdempotencyMismatchError",
+    "InvalidConfigurationError",
+    "InvalidRequestError",
+    "JobRequestError",
+    "PhaseConflictError",
+    "QueueFullError",
+    "UnknownExposureError",
+    "UnknownRefcatError",
+]
+
+
+class JobRequestError(Exception):
+    """Base of the refusals."""
+
+
+class InvalidRequestError(JobRequestError):
+    """A field of the request cannot be.
+
+    Parameters
+    ----------
+    field : str
+        Its name.
+    message : str
+        What is wrong with it.
+    """
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(f"{field}: {message}")
+        self.field = field
+        self.message = message
+
+
+class InvalidConfigurationError(JobRequestError):
+    """The configuration is not one.
+
+    Parameters
+    ----------
+    errors : list of dict
+        ``loc`` (JSON pointer into the configuration), ``msg``, ``type`` of each fault.
+    """
+
+    def __init__(self, errors: list[dict[str, Any]]) -> None:
+        super().__init__("; ".join(f"{error['loc']}: {error['msg']}" for error in errors))
+        self.errors = errors
+
+
+class UnknownExposureError(JobRequestError):
+    """No such exposure.
+
+    Parameters
+    ----------
+    exposure_id : str
+        As asked for.
+    """
+
+    def __init__(self, exposure_id: str) -> None:
+        super().__init__(f"exposure {exposure_id} does not exist")
+        self.exposure_id = exposure_id
+
+
+class UnknownRefcatError(JobRequestError):
+    """No such reference catalogue.
+
+    Parameters
+    ----------
+    name : str
+        As asked for.
+    known : list of str
+        Those that exist.
+    """
+
+    def __init__(self, name: str, known: list[str]) -> None:
+        super().__init__(f"reference catalogue {name} does not exist")
+        self.name = name
+        self.known = known
+
+
+class IdempotencyMismatchError(JobRequestError):
+    """The key was used before, for another request.
+
+    Parameters
+    ----------
+    key : str
+        The key.
+    job_id : str
+        Job of the first request.
+    """
+
+    def __init__(self, key: str, job_id: str) -> None:
+        super().__init__("this Idempotency-Key was used for a different request")
+        self.key = key
+        self.job_id = job_id
+
+
+class QueueFullError(JobRequestError):
+    """The owner has as many waiting jobs as are allowed.
+
+    Parameters
+    ----------
+    limit : int
+        How many that is.
+    """
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"{limit} jobs are waiting already")
+        self.limit = limit
+
+
+class PhaseConflictError(JobRequestError):
+    """The job is in a phase in which this cannot be done.
+
+    Parameters
+    ----------
+    job_id, phase : str
+        The job and its phase.
+    """
+
+    def __init__(self, job_id: str, phase: str) -> None:
+        super().__init__(f"job {job_id} is {phase}")
+        self.job_id = job_id
+        self.phase = phase

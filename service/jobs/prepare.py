@@ -1,0 +1,34 @@
+"""Make the data directory and bring both databases to the newest version."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from service.jobs.engine import migrate_delivery
+from service.storage.migration import migrate
+
+if TYPE_CHECKING:
+    from service.settings import Settings
+
+__all__ = ["prepare"]
+
+
+def prepare(settings: Settings) -> str:
+    """Make directories and tables that are missing; several processes may do so at the same time.
+
+    Parameters
+    ----------
+    settings : Settings
+        Where everything is.
+
+    Returns
+    -------
+    str
+        Revision of the jobs database.
+    """
+    directories = (settings.data_dir, settings.blob_dir, settings.refcat_dir, settings.scratch_dir)
+    for directory in (*directories, settings.numba_cache_dir):
+        directory.mkdir(parents=True, exist_ok=True)
+    revision = migrate(settings)
+    migrate_delivery(settings)
+    return revision

@@ -1,0 +1,91 @@
+"""Publishing: files to the blob store, then everything else in one fenced transaction."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from service.jobs import states
+from service.storage.records import Fence, JobRecord, ProductRecord, utc_now
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from service.jobs.outcome import JobOutcome
+    from service.storage import Storage
+
+__all__ = ["publish", "store_files"]
+
+
+def store_files(storage: Storage, outcome: JobOutcome) -> list[ProductRecord]:
+    """Copy the files of an attempt into the blob store; they are on disk when this returns.
+
+    Raises
+    ------
+    OSError
+        The disk is full or broken; the attempt's own files are untouched and the call may be repeated.
+    """
+    records = []
+    for file in outcome.products:
+        path = Path(file.path)
+        blob = storage.blobs.put_file(path, link=True)
+        records.append(
+            ProductRecord(
+                product=file.product,
+                format=file.format,
+                media_type=file.media_type,
+                filename=path.name,
+                sha256=blob.sha256,
+                size=blob.size,
+                rows=file.rows,
+                created_at=utc_now(),
+            )
+        )
+    return records
+
+
+def publish(
+    storage: Storage, fence: Fence, outcome: JobOutcome, records: Sequence[ProductRecord], report: states.Report
+) -> JobRecord | None:
+    """Make a result visible: phase, products, catalogue rows, summary and documents, all or nothing.
+
+    Parameters
+    ----------
+    storage : Storage
+        Where it goes.
+    fence : Fence
+        Who publishes.
+    outcome : JobOutcome
+        What is published.
+    records : sequence of ProductRecord
+        Its files, already stored.
+    report : Report
+        What was not yet written of the attempt's progress.
+
+    Returns
+    -------
+    JobRecord or None
+        The finished job; None where the fence has fallen, and nothing was written.
+    """
+    with storage.database.write() as transaction:
+        job = states.finish(storage, transaction, fence, error=outcome.error, warnings=outcome.warnings, report=report)
+        if job is None:
+            return None
+        storage.job_changes.add_products(transaction, job, records)
+        for record in records:
+            if record.format == "parquet" and storage.catalogs.has_table(record.product):
+                storage.catalogs.insert(transaction, job, record.product, storage.blobs.path(record.sha256))
+        if outcome.summary is not None:
+            storage.summaries.insert(transaction, job, outcome.summary, _typed(outcome.identity))
+        for kind, body in (("metadata", outcome.metadata), ("provenance", outcome.provenance)):
+            if body:
+                storage.job_changes.set_document(transaction, job, kind, body)
+        events = [("product", {"product": r.product, "format": r.format, "size": r.size}) for r in records]
+        storage.job_changes.add_events(transaction, job, events)
+        return job
+
+
+def _typed(identity: dict[str, object]) -> dict[str, object]:
+    observed = identity.get("observed_at")
+    return identity | {"observed_at": datetime.fromisoformat(observed) if isinstance(observed, str) else None}

@@ -1,0 +1,270 @@
+"""The only place where the phase of a job changes.
+
+Each transition is one function: one transaction, guarded by what the job must be, written into its story. A guard that
+does not hold changes nothing and gives None; who calls decides what that means.
+
+    submit ──▶ QUEUED ──claim──▶ EXECUTING ──publish──▶ COMPLETED | ERROR
+                 │ ▲                 │
+                 │ └── hand_back ────┤  the process of the attempt died, or the worker stops
+                 ▼                   ▼
+              ABORTED ◀─── abort ────┘
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from service.jobs.outcome import JobError
+from service.storage.records import Fence, JobRecord, LogLine, Phase, StageRecord
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from service.storage import Storage
+    from service.storage.database import Transaction
+
+__all__ = [
+    "Report",
+    "abort_queued",
+    "abort_running",
+    "beat",
+    "claim",
+    "expire",
+    "finish",
+    "give_up",
+    "hand_back",
+    "queue",
+    "request_cancel",
+]
+
+_NO_WORKER: Mapping[str, Any] = {"worker": None, "lease_until": None}
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """News of a running attempt: where it is, all stages finished so far, log lines since the last report."""
+
+    stage: str | None = None
+    progress: float = 0.0
+    stages: tuple[StageRecord, ...] = ()
+    new_stages: int = 0
+    log: tuple[LogLine, ...] = ()
+    changed: bool = False
+
+
+def queue(storage: Storage, transaction: Transaction, values: Mapping[str, Any]) -> JobRecord:
+    """A new job, QUEUED, in the caller's transaction."""
+    changes = storage.job_changes
+    job = changes.insert(transaction, {**values, "phase": Phase.QUEUED})
+    changes.add_events(transaction, job, [_phase_event(job)])
+    return job
+
+
+def claim(storage: Storage, job_id: str, attempt: int, worker: str, lease: float) -> JobRecord | None:
+    """QUEUED to EXECUTING: this worker takes this attempt. None: the delivery is stale."""
+    changes = storage.job_changes
+    with storage.database.write() as transaction:
+        now = transaction.now()
+        job = changes.compare_and_set(
+            transaction,
+            job_id,
+            {
+                "phase": Phase.EXECUTING,
+                "attempt": attempt,
+                "sent_attempt": attempt,
+                "worker": worker,
+                "lease_until": now + timedelta(seconds=lease),
+                "started_at": now,
+                "stage": None,
+                "progress": 0.0,
+            },
+            phase=Phase.QUEUED,
+            attempt=attempt - 1,
+        )
+        if job is not None:
+            changes.set_stages(transaction, job, ())
+            changes.add_events(transaction, job, [_phase_event(job)])
+    return job
+
+
+def beat(storage: Storage, fence: Fence, lease: float, report: Report) -> JobRecord | None:
+    """Extend the lease and write the news. None: the lease was lost, stop and publish nothing."""
+    changes = storage.job_changes
+    with storage.database.write() as transaction:
+        job = changes.compare_and_set(
+            transaction,
+            fence.job_id,
+            {
+                "lease_until": transaction.now() + timedelta(seconds=lease),
+                "stage": report.stage,
+                "progress": report.progress,
+            },
+            phase=Phase.EXECUTING,
+            attempt=fence.attempt,
+            worker=fence.worker,
+            visible_change=report.changed,
+        )
+        if job is None:
+            return None
+        if report.new_stages:
+            changes.set_stages(transaction, job, report.stages)
+        changes.add_events(transaction, job, _report_events(report))
+    return job
+
+
+def finish(
+    storage: Storage,
+    transaction: Transaction,
+    fence: Fence,
+    *,
+    error: JobError | None,
+    warnings: tuple[str, ...],
+    report: Report,
+) -> JobRecord | None:
+    """EXECUTING to COMPLETED or ERROR, in the publishing transaction. None: the lease was lost, roll back."""
+    changes = storage.job_changes
+    now = transaction.now()
+    job = changes.compare_and_set(
+        transaction,
+        fence.job_id,
+        {
+            "phase": Phase.COMPLETED if error is None else Phase.ERROR,
+            "error": None if error is None else error.document(),
+            "warnings": list(warnings),
+            "progress": 1.0 if error is None else report.progress,
+            "stage": None if error is None else error.stage,
+            "ended_at": now,
+            **_NO_WORKER,
+        },
+        phase=Phase.EXECUTING,
+        attempt=fence.attempt,
+        worker=fence.worker,
+    )
+    if job is None:
+        return None
+    changes.set_stages(transaction, job, report.stages)
+    changes.add_events(transaction, job, [*_report_events(report), _phase_event(job)])
+    return job
+
+
+def hand_back(storage: Storage, fence: Fence, *, reason: str, died: bool, report: Report) -> JobRecord | None:
+    """EXECUTING to QUEUED: the attempt ended without a result. ``died``: it counts towards the limit of attempts."""
+    changes = storage.job_changes
+    with storage.database.write() as transaction:
+        job = changes.fenced(transaction, fence)
+        if job is None:
+            return None
+        return _requeue(storage, transaction, job, reason=reason, died=died, events=_report_events(report))
+
+
+def give_up(storage: Storage, fence: Fence, error: JobError, report: Report) -> JobRecord | None:
+    """EXECUTING to ERROR without products: limits passed, or a failure that another attempt would repeat."""
+    with storage.database.write() as transaction:
+        return finish(storage, transaction, fence, error=error, warnings=(), report=report)
+
+
+def abort_running(storage: Storage, fence: Fence, report: Report) -> JobRecord | None:
+    """EXECUTING to ABORTED: the process of the attempt is dead."""
+    changes = storage.job_changes
+    with storage.database.write() as transaction:
+        job = changes.compare_and_set(
+            transaction,
+            fence.job_id,
+            {"phase": Phase.ABORTED, "ended_at": transaction.now(), **_NO_WORKER},
+            phase=Phase.EXECUTING,
+            attempt=fence.attempt,
+            worker=fence.worker,
+        )
+        if job is not None:
+            changes.add_events(transaction, job, [*_report_events(report), _phase_event(job)])
+    return job
+
+
+def abort_queued(storage: Storage, job_id: str) -> JobRecord | None:
+    """QUEUED to ABORTED."""
+    changes = storage.job_changes
+    with storage.database.write() as transaction:
+        job = changes.compare_and_set(
+            transaction,
+            job_id,
+            {"phase": Phase.ABORTED, "cancel_requested": True, "ended_at": transaction.now()},
+            phase=Phase.QUEUED,
+        )
+        if job is not None:
+            changes.add_events(transaction, job, [_phase_event(job)])
+    return job
+
+
+def request_cancel(storage: Storage, job_id: str) -> JobRecord | None:
+    """Ask the worker of an EXECUTING job to stop; it ends ABORTED when its process is dead."""
+    changes = storage.job_changes
+    with storage.database.write() as transaction:
+        job = changes.compare_and_set(transaction, job_id, {"cancel_requested": True}, phase=Phase.EXECUTING)
+        if job is not None:
+            changes.add_events(transaction, job, [("phase", {"phase": job.phase, "cancel_requested": True})])
+    return job
+
+
+def expire(storage: Storage, job: JobRecord) -> JobRecord | None:
+    """EXECUTING with a lease past due: QUEUED again, ERROR at the limit of attempts, ABORTED if that was asked."""
+    changes = storage.job_changes
+    with storage.database.write() as transaction:
+        current = changes.compare_and_set(
+            transaction,
+            job.id,
+            {},
+            phase=Phase.EXECUTING,
+            attempt=job.attempt,
+            lease_before=transaction.now(),
+        )
+        if current is None:
+            return None
+        return _requeue(storage, transaction, current, reason="the worker fell silent", died=True, events=[])
+
+
+def _requeue(
+    storage: Storage,
+    transaction: Transaction,
+    job: JobRecord,
+    *,
+    reason: str,
+    died: bool,
+    events: list[tuple[str, Any]],
+) -> JobRecord | None:
+    losses = job.losses + int(died)
+    values: dict[str, Any] = {"losses": losses, "progress": 0.0, "stage": None, **_NO_WORKER}
+    if job.cancel_requested:
+        values |= {"phase": Phase.ABORTED, "ended_at": transaction.now()}
+    elif losses >= job.max_attempts:
+        error = JobError(
+            code="job.process_died",
+            type="ProcessDied",
+            stage=job.stage,
+            message=f"The process that ran the job died {losses} times; the last time: {reason}.",
+            numbers={"losses": losses, "max_attempts": job.max_attempts},
+            hint="The input may be more than the memory of a worker holds, or it meets a fault of the service.",
+        )
+        values |= {"phase": Phase.ERROR, "error": error.document(), "ended_at": transaction.now(), "stage": job.stage}
+    else:
+        values |= {"phase": Phase.QUEUED}
+    changes = storage.job_changes
+    after = changes.compare_and_set(transaction, job.id, values, phase=Phase.EXECUTING, attempt=job.attempt)
+    if after is not None:
+        changes.add_events(transaction, after, [*events, _phase_event(after, reason=reason)])
+    return after
+
+
+def _phase_event(job: JobRecord, **extra: Any) -> tuple[str, Any]:
+    return "phase", {"phase": job.phase, "attempt": job.attempt, "version": job.version, **extra}
+
+
+def _report_events(report: Report) -> list[tuple[str, Any]]:
+    finished = report.stages[len(report.stages) - report.new_stages :]
+    stages = [("stage", {"name": s.name, "seconds": s.seconds, "numbers": s.numbers}) for s in finished]
+    lines = [
+        ("log", {"level": line.level, "logger": line.logger, "message": line.message, "at": line.at.isoformat()})
+        for line in report.log
+    ]
+    return [*stages, *lines]

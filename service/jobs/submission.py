@@ -1,0 +1,334 @@
+"""Taking jobs in, stopping them, removing them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from service.jobs import states
+from service.jobs.configuration import digest, resolved_config
+from service.jobs.engine import DbosDelivery, Delivery
+from service.jobs.errors import (
+    IdempotencyMismatchError,
+    InvalidRequestError,
+    PhaseConflictError,
+    QueueFullError,
+    UnknownExposureError,
+    UnknownRefcatError,
+)
+from service.jobs.version import code_version
+from service.storage.errors import NotFoundError
+from service.storage.records import JobRecord, Scope, new_id
+
+if TYPE_CHECKING:
+    from service.jobs.engine import DeliveryPort
+    from service.settings import Settings
+    from service.storage import Storage
+    from service.storage.database import Transaction
+    from service.storage.records import ExposureRecord, RefcatRecord
+
+__all__ = ["NO_REFERENCES", "JobRequest", "Submissions"]
+
+logger = logging.getLogger(__name__)
+
+#: In place of a catalogue's name: this fit is left out.
+NO_REFERENCES = "none"
+
+_USES = ("astrometry", "photometry")
+_MAX_SNAPS = 2
+_MAX_PRIORITY = 100
+_MAX_RUN_ID = 255
+
+
+@dataclass(frozen=True, slots=True)
+class JobRequest:
+    """What a client asks for.
+
+    Parameters
+    ----------
+    exposures : tuple of str
+        Id of one exposure, or of two snaps.
+    references : mapping
+        Name of the catalogue by use (``astrometry``, ``photometry``); `NO_REFERENCES`, None or absent leaves that fit
+        out.
+    preset : str
+        Named set of configuration values.
+    config : mapping
+        Configuration values over those of the preset.
+    metadata : mapping
+        Values over those in the file.
+    priority : int
+        0 to 100, higher first.
+    run_id : str, optional
+        The client's own label.
+    destruction_days : float, optional
+        Life of the results [days]; by default that of the settings.
+    time_limit_s : float, optional
+        Time that the job may run [s].
+    """
+
+    exposures: tuple[str, ...]
+    references: Mapping[str, str | None] = field(default_factory=dict)
+    preset: str = "generic"
+    config: Mapping[str, Any] = field(default_factory=dict)
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    priority: int = 50
+    run_id: str | None = None
+    destruction_days: float | None = None
+    time_limit_s: float | None = None
+
+
+class Submissions:
+    """What a client may do to jobs.
+
+    Parameters
+    ----------
+    storage : Storage
+        Where jobs are.
+    settings : Settings
+        Limits.
+    delivery : DeliveryPort, optional
+        Engine; by default the one of the settings.
+    """
+
+    def __init__(self, storage: Storage, settings: Settings, delivery: DeliveryPort | None = None) -> None:
+        self._storage = storage
+        self._settings = settings
+        self._delivery = delivery or DbosDelivery(settings)
+
+    def submit(self, scope: Scope, request: JobRequest, idempotency_key: str | None = None) -> tuple[JobRecord, bool]:
+        """Take a job in; it is safe, and will run, when this returns.
+
+        Parameters
+        ----------
+        scope : Scope
+            Owner of the job.
+        request : JobRequest
+            What to do.
+        idempotency_key : str, optional
+            Submitting the same request again under the same key gives the same job.
+
+        Returns
+        -------
+        job : JobRecord
+            The job.
+        created : bool
+            False where the key named a job that was there.
+
+        Raises
+        ------
+        InvalidRequestError, InvalidConfigurationError, UnknownExposureError, UnknownRefcatError
+            The request cannot be fulfilled.
+        IdempotencyMismatchError
+            The key was used for another request.
+        QueueFullError
+            The owner has too many waiting jobs.
+        """
+        self._check(request)
+        config = resolved_config(request.preset, request.config)
+        with self._storage.database.write() as transaction:
+            job, created = self._insert(transaction, scope, request, config, idempotency_key)
+        if created:
+            self._send(job)
+        return job, created
+
+    def abort(self, scope: Scope, job_id: str) -> JobRecord:
+        """Stop a job: at once where it waits, within about a second where it runs.
+
+        Raises
+        ------
+        NotFoundError
+            No such job.
+        PhaseConflictError
+            It has ended.
+        """
+        job = self._get(scope, job_id)
+        aborted = states.abort_queued(self._storage, job_id)
+        if aborted is not None:
+            self._drop(job)
+            return aborted
+        asked = states.request_cancel(self._storage, job_id)
+        if asked is not None:
+            return asked
+        # It may have moved from the one to the other between the two questions.
+        aborted = states.abort_queued(self._storage, job_id)
+        if aborted is None:
+            raise PhaseConflictError(job_id, self._get(scope, job_id).phase)
+        return aborted
+
+    def delete(self, scope: Scope, job_id: str) -> None:
+        """Remove a job and its results; a running one is stopped by the loss of its row.
+
+        Raises
+        ------
+        NotFoundError
+            No such job.
+        """
+        job = self._get(scope, job_id)
+        with self._storage.database.write() as transaction:
+            self._storage.job_changes.delete(transaction, scope, job_id)
+        if not job.is_terminal:
+            self._drop(job)
+
+    def close(self) -> None:
+        """Close the connections to the engine."""
+        self._delivery.close()
+
+    def _insert(
+        self,
+        transaction: Transaction,
+        scope: Scope,
+        request: JobRequest,
+        config: dict[str, Any],
+        key: str | None,
+    ) -> tuple[JobRecord, bool]:
+        job_id = new_id("job")
+        if key is not None:
+            known = self._known(transaction, scope, request, key, job_id)
+            if known is not None:
+                return known, False
+        self._check_room(transaction, scope)
+        exposures = self._exposures(transaction, scope, request)
+        references = self._references(transaction, scope, request)
+        spec = _spec(request, exposures, references)
+        now = transaction.now()
+        days = self._settings.destruction_days if request.destruction_days is None else request.destruction_days
+        changes = self._storage.job_changes
+        job = states.queue(
+            self._storage,
+            transaction,
+            {
+                "id": job_id,
+                "owner": scope.name,
+                "run_id": request.run_id,
+                "dedup_key": _dedup_key(exposures, references, config, request.metadata),
+                "priority": request.priority,
+                "spec": spec,
+                "max_attempts": self._settings.max_attempts,
+                "time_limit": request.time_limit_s or self._settings.time_limit,
+                "memory_limit_bytes": self._settings.memory_limit_bytes,
+                "destruction_at": now + timedelta(days=days) if days else None,
+            },
+        )
+        changes.set_document(transaction, job, "config", config)
+        inputs = [("exposure", record.id, record.sha256) for record in exposures]
+        inputs += [("refcat", record.id, record.sha256) for record in references.values() if record is not None]
+        changes.add_inputs(transaction, job, inputs)
+        return job, True
+
+    def _known(
+        self, transaction: Transaction, scope: Scope, request: JobRequest, key: str, job_id: str
+    ) -> JobRecord | None:
+        fingerprint = digest(asdict(request))
+        since = transaction.now() - timedelta(hours=self._settings.idempotency_hours)
+        bound, bound_job = self._storage.idempotency.claim(
+            transaction, scope, key, fingerprint=fingerprint, job_id=job_id, since=since
+        )
+        if bound_job == job_id:
+            return None
+        if bound != fingerprint:
+            raise IdempotencyMismatchError(key, bound_job)
+        return self._storage.job_changes.get(transaction, bound_job)
+
+    def _check(self, request: JobRequest) -> None:
+        if not 1 <= len(request.exposures) <= _MAX_SNAPS:
+            raise InvalidRequestError("exposures", "name one exposure, or two snaps")
+        if len(set(request.exposures)) != len(request.exposures):
+            raise InvalidRequestError("exposures", "two snaps are two different exposures")
+        unknown = sorted(set(request.references) - set(_USES))
+        if unknown:
+            raise InvalidRequestError("references", f"{unknown[0]!r} is not a use; there are {', '.join(_USES)}")
+        if not 0 <= request.priority <= _MAX_PRIORITY:
+            raise InvalidRequestError("priority", f"must be 0 to {_MAX_PRIORITY}")
+        if request.run_id is not None and len(request.run_id) > _MAX_RUN_ID:
+            raise InvalidRequestError("run_id", f"must have at most {_MAX_RUN_ID} characters")
+        if request.destruction_days is not None and request.destruction_days <= 0:
+            raise InvalidRequestError("destruction", "must be in the future")
+        limit = request.time_limit_s
+        if limit is not None and not 0 < limit <= self._settings.max_time_limit:
+            raise InvalidRequestError("time_limit_s", f"must be above 0 and at most {self._settings.max_time_limit:g}")
+
+    def _check_room(self, transaction: Transaction, scope: Scope) -> None:
+        limit = self._settings.max_queued_jobs
+        if self._storage.job_changes.count_waiting(transaction, scope) >= limit:
+            raise QueueFullError(limit)
+
+    def _exposures(self, transaction: Transaction, scope: Scope, request: JobRequest) -> list[ExposureRecord]:
+        records = self._storage.exposures.get_many(transaction, scope, request.exposures)
+        for exposure_id, record in zip(request.exposures, records, strict=True):
+            if record is None:
+                raise UnknownExposureError(exposure_id)
+        return [record for record in records if record is not None]
+
+    def _references(
+        self, transaction: Transaction, scope: Scope, request: JobRequest
+    ) -> dict[str, RefcatRecord | None]:
+        found: dict[str, RefcatRecord | None] = {}
+        for use in _USES:
+            name = request.references.get(use)
+            if name is None or name == NO_REFERENCES:
+                found[use] = None
+                continue
+            found[use] = self._storage.refcats.find(transaction, scope, name)
+            if found[use] is None:
+                raise UnknownRefcatError(name, list(self._storage.refcats.names(transaction, scope)))
+        return found
+
+    def _get(self, scope: Scope, job_id: str) -> JobRecord:
+        job = self._storage.jobs.get(scope, job_id)
+        if job is None:
+            raise NotFoundError("job", job_id)
+        return job
+
+    def _send(self, job: JobRecord) -> None:
+        try:
+            self._delivery.send(Delivery(job.id, job.attempt + 1), priority=job.priority)
+        except Exception:
+            # The row is safe; a worker finds it unsent within seconds.
+            logger.exception("job %s was not sent", job.id)
+
+    def _drop(self, job: JobRecord) -> None:
+        try:
+            self._delivery.drop(Delivery(job.id, job.attempt + 1))
+        except Exception:
+            # The worker that gets it finds nothing to claim.
+            logger.exception("job %s was not dropped", job.id)
+
+
+def _spec(
+    request: JobRequest, exposures: list[ExposureRecord], references: Mapping[str, RefcatRecord | None]
+) -> dict[str, Any]:
+    return {
+        "exposures": [
+            {"id": record.id, "sha256": record.sha256, "filename": record.filename, "format": record.format}
+            for record in exposures
+        ],
+        "references": {
+            use: None if record is None else {"name": record.name, "sha256": record.sha256}
+            for use, record in references.items()
+        },
+        "preset": request.preset,
+        "config": dict(request.config),
+        "metadata": dict(request.metadata),
+    }
+
+
+def _dedup_key(
+    exposures: list[ExposureRecord],
+    references: Mapping[str, RefcatRecord | None],
+    config: Mapping[str, Any],
+    overrides: Mapping[str, Any],
+) -> str:
+    """Equal for jobs that would compute the same: same bytes, references, configuration, overrides and code."""
+    return digest(
+        {
+            "exposures": [record.sha256 for record in exposures],
+            "references": {use: None if record is None else record.sha256 for use, record in references.items()},
+            "config": config,
+            "metadata": dict(overrides),
+            "code": code_version(),
+        }
+    )
