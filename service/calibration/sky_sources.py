@@ -47,7 +47,8 @@ def find_sky_footprints(masked_image: MaskedImage, config: SkySourcesConfig, see
     n_trials = config.n_trial_sources
     if n_trials is None:
         n_trials = config.n_trial_sources_multiplier * config.n_sources
-    quantiles = qmc.Halton(d=2, scramble=True, rng=seed).random(n_trials)
+    # with the keyword rng SciPy would spawn a child generator: another sequence than upstream's
+    quantiles = qmc.Halton(d=2, scramble=True, seed=seed).random(n_trials)
     x = (box.x0 + quantiles[:, 0] * (box.x1 - box.x0)).astype(np.int64)
     y = (box.y0 + quantiles[:, 1] * (box.y1 - box.y0)).astype(np.int64)
     avoid = masked_image.is_set(config.avoid_mask)
