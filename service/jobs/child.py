@@ -55,6 +55,7 @@ class _LogLines(logging.Handler):
 
     def __init__(self, pipe: _Pipe) -> None:
         super().__init__(logging.INFO)
+        self.setFormatter(logging.Formatter("%(message)s"))
         self._pipe = pipe
 
     def emit(self, record: logging.LogRecord) -> None:

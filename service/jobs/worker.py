@@ -36,6 +36,7 @@ __all__ = ["Worker", "main", "run_worker"]
 logger = logging.getLogger(__name__)
 
 _RETRY_SECONDS = 1.0
+_TALKATIVE = ("alembic", "dbos")
 
 
 class Worker:
@@ -253,6 +254,8 @@ def main(arguments: list[str]) -> int:
     """``python -m service.jobs.worker [PARENT_PID]``; settings from the environment."""
     settings = Settings()
     logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    for name in _TALKATIVE:
+        logging.getLogger(name).setLevel(logging.WARNING)
     if arguments:
         die_with_parent(int(arguments[0]), signal.SIGTERM)
     return run_worker(settings)
