@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from service.formats.container import FitsSource
     from service.formats.headers import HduHeader
     from service.formats.metadata import Metadata
+    from service.formats.reader import ReadResult
 
 __all__ = ["Adapter", "Layout", "exposure_metadata", "refuse_bayer"]
 
@@ -87,6 +88,9 @@ class Adapter(Protocol):
         self, source: FitsSource, layout: Layout, metadata: Metadata, companions: Mapping[str, Path]
     ) -> MaskedImage:
         """Read the pixels."""
+
+    def complete(self, source: FitsSource, result: ReadResult, overrides: Mapping[str, Any]) -> None:
+        """Add what only this family of files has, once the exposure is assembled."""
 
 
 def refuse_bayer(header: fits.Header) -> None:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from service.formats.container import FitsSource
     from service.formats.headers import HduHeader
     from service.formats.metadata import Metadata
+    from service.formats.reader import ReadResult
 
 __all__ = ["LsstMaskedImageAdapter", "image_origin", "masked_image_hdus"]
 
@@ -95,3 +96,6 @@ class LsstMaskedImageAdapter:
         metadata.set("mask", sorted(planes), "MASK extension")
         metadata.set("variance", "plane", "VARIANCE extension")
         return masked_image
+
+    def complete(self, source: FitsSource, result: ReadResult, overrides: Mapping[str, Any]) -> None:
+        """Nothing beyond the planes."""

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from service.formats.headers import HduHeader
     from service.formats.metadata import Metadata
     from service.formats.planes import Noise
+    from service.formats.reader import ReadResult
 
 __all__ = ["PlainAdapter"]
 
@@ -114,6 +115,9 @@ class PlainAdapter:
             mark_saturated(masked_image, level)
         mark_undefined(masked_image, metadata)
         return masked_image
+
+    def complete(self, source: FitsSource, result: ReadResult, overrides: Mapping[str, Any]) -> None:
+        """Nothing beyond the planes."""
 
     def _mask(
         self, source: FitsSource, layout: Layout, metadata: Metadata, companions: Mapping[str, Path]

@@ -21,6 +21,7 @@ from service.formats.lsst_masked_image import LsstMaskedImageAdapter
 from service.formats.metadata import Metadata, checked_overrides
 from service.formats.noise import gain_from_variance
 from service.formats.plain import PlainAdapter
+from service.formats.visitcal_exposure import VisitcalAdapter
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 __all__ = ["Inspection", "ReadResult", "inspect", "read_exposure"]
 
 #: In the order of preference at equal scores.
-ADAPTERS: tuple[Adapter, ...] = (LsstMaskedImageAdapter(), PlainAdapter())
+ADAPTERS: tuple[Adapter, ...] = (VisitcalAdapter(), LsstMaskedImageAdapter(), PlainAdapter())
 
 _USEFUL = ("gain", "read_noise", "exposure_time", "band", "mjd")
 
@@ -226,11 +227,13 @@ def read_exposure(
         adapter = choose_adapter(source.hdus)
         collected, layout = _collect(adapter, source.hdus, overrides)
         masked_image = adapter.planes(source, layout, collected, companions or {})
-    if collected.get("unit") is None:
-        collected.set("unit", "adu", "adapter default")
-    _settle_gain(masked_image, collected)
-    exposure = _assemble(masked_image, layout, collected)
-    return ReadResult(exposure, adapter.name, collected.values, collected.origins, collected.warnings)
+        if collected.get("unit") is None:
+            collected.set("unit", "adu", "adapter default")
+        _settle_gain(masked_image, collected)
+        exposure = _assemble(masked_image, layout, collected)
+        result = ReadResult(exposure, adapter.name, collected.values, collected.origins, collected.warnings)
+        adapter.complete(source, result, overrides)
+    return result
 
 
 def _settle_gain(masked_image: MaskedImage, metadata: Metadata) -> None:

@@ -1,0 +1,205 @@
+"""Our exposure files: read back without loss, and by others."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from astropy.io import fits
+from astropy.wcs import WCS
+
+from service import formats
+from service.exposure.psf import PsfexPsf
+
+if TYPE_CHECKING:
+    from service.exposure.background import BackgroundList
+    from service.exposure.exposure import Exposure
+    from service.exposure.masked_image import MaskedImage
+    from service.exposure.summary import ExposureSummaryStats
+
+
+def same(one: object, other: object) -> bool:
+    """Equality in which NaN equals NaN."""
+    if isinstance(one, float) and isinstance(other, float):
+        return one == other or (np.isnan(one) and np.isnan(other))
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(same, one, other))
+    return one == other
+
+
+def test_an_exposure_survives_the_round_trip(
+    exposure: Exposure, backgrounds: BackgroundList, summary: ExposureSummaryStats, tmp_path: Path
+) -> None:
+    path = tmp_path / "x.fits"
+    formats.write_exposure(path, exposure, backgrounds=backgrounds, summary=summary, metadata={"JOB": "job_1"})
+    result = formats.read_exposure(path)
+    again = result.exposure
+    assert result.format == "visitcal"
+    for plane in ("image", "mask", "variance"):
+        one, other = getattr(exposure.masked_image, plane), getattr(again.masked_image, plane)
+        assert one.dtype == other.dtype
+        assert one.tobytes() == other.tobytes()
+    assert again.masked_image.planes == exposure.masked_image.planes
+    assert again.bbox == exposure.bbox
+    assert again.wcs is not None
+    assert exposure.wcs is not None
+    x, y = np.random.default_rng(0).uniform(-200, 500, (2, 50))
+    np.testing.assert_array_equal(again.wcs.pixel_to_sky(x, y), exposure.wcs.pixel_to_sky(x, y))
+    for name in ("photo_calib", "filter", "detector", "exposure_id", "unit"):
+        assert getattr(again, name) == getattr(exposure, name), name
+    for field in dataclasses.fields(exposure.visit_info):
+        assert same(getattr(again.visit_info, field.name), getattr(exposure.visit_info, field.name)), field.name
+    assert list(again.metadata) == list(exposure.metadata)
+    assert all(same(again.metadata[key], exposure.metadata[key]) for key in exposure.metadata)
+    assert again.psf is not None
+    assert exposure.psf is not None
+    np.testing.assert_array_equal(again.psf.kernel_images(3.0, 4.0), exposure.psf.kernel_images(3.0, 4.0))
+    assert again.ap_corr_map is not None
+    assert exposure.ap_corr_map is not None
+    assert list(again.ap_corr_map) == list(exposure.ap_corr_map)
+    for name in exposure.ap_corr_map:
+        expected = exposure.ap_corr_map[name]
+        assert again.ap_corr_map[name].bbox == expected.bbox
+        np.testing.assert_array_equal(again.ap_corr_map[name].coefficients, expected.coefficients)
+    assert result.backgrounds is not None
+    np.testing.assert_array_equal(result.backgrounds.image(), backgrounds.image())
+    assert [model.mask.tolist() for model in result.backgrounds] == [model.mask.tolist() for model in backgrounds]
+    assert result.summary is not None
+    for field in dataclasses.fields(summary):
+        assert same(getattr(result.summary, field.name), getattr(summary, field.name)), field.name
+
+
+def test_a_psfex_model_survives(exposure: Exposure, tmp_path: Path) -> None:
+    rng = np.random.default_rng(2)
+    exposure.psf = PsfexPsf(
+        rng.uniform(size=(6, 23, 23)).astype(np.float32),
+        context_offset=(60.0, 290.0),
+        context_scale=(65.0, 45.0),
+        average_position=(10.5, 270.0),
+    )
+    formats.write_exposure(tmp_path / "x.fits", exposure)
+    again = formats.read_exposure(tmp_path / "x.fits").exposure.psf
+    assert isinstance(again, PsfexPsf)
+    assert again.average_position == exposure.psf.average_position
+    x, y = rng.uniform(0, 100, (2, 6))
+    np.testing.assert_array_equal(again.images(x, y)[0], exposure.psf.images(x, y)[0])
+
+
+def test_a_bare_exposure_has_nothing_invented(masked_image: MaskedImage, tmp_path: Path) -> None:
+    from service.exposure.exposure import Exposure
+
+    formats.write_exposure(tmp_path / "x.fits", Exposure(masked_image))
+    result = formats.read_exposure(tmp_path / "x.fits")
+    again = result.exposure
+    assert again.wcs is again.psf is again.photo_calib is again.ap_corr_map is again.detector is None
+    assert result.backgrounds is result.summary is None
+    assert again.metadata == {}
+    with fits.open(tmp_path / "x.fits") as hdus:
+        assert [hdu.name for hdu in hdus] == ["PRIMARY", "IMAGE", "MASK", "VARIANCE", "VISITCAL"]
+        assert "CTYPE1" not in hdus["IMAGE"].header
+
+
+def test_others_read_planes_names_and_wcs(exposure: Exposure, tmp_path: Path) -> None:
+    path = tmp_path / "x.fits"
+    formats.write_exposure(path, exposure)
+    assert path.stat().st_size % 2880 == 0
+    with fits.open(path) as hdus:
+        hdus.verify("exception")
+        primary, image, mask, variance = (hdus[i] for i in range(4))
+        assert primary.data is None
+        assert primary.header["BORE-RA"] == 359.5
+        assert primary.header["DATE-AVG"].startswith("2026-11-22T02:57:46.6")
+        assert primary.header["LSST CALIB ILLUMCORR APPLIED"] is False
+        assert "BAD" not in primary.header
+        np.testing.assert_array_equal(image.data, exposure.masked_image.image)
+        np.testing.assert_array_equal(mask.data, exposure.masked_image.mask)
+        np.testing.assert_array_equal(variance.data, exposure.masked_image.variance)
+        assert (image.header["BUNIT"], variance.header["BUNIT"]) == ("electron", "electron**2")
+        assert [hdu.header["EXTTYPE"] for hdu in (image, mask, variance)] == ["IMAGE", "MASK", "VARIANCE"]
+        for name, bit in exposure.masked_image.planes.items():
+            assert mask.header[f"MP_{name}"] == bit
+        numbered = {mask.header[f"MSKN{i:04d}"]: mask.header[f"MSKM{i:04d}"] for i in range(12)}
+        assert numbered == {name: 1 << bit for name, bit in exposure.masked_image.planes.items()}
+        assert (image.header["LTV1"], image.header["LTV2"]) == (7, -250)
+        assert exposure.wcs is not None
+        x, y = np.meshgrid(np.arange(0, 260, 10.0), np.arange(0, 220, 10.0))
+        ra, dec = WCS(image.header).all_pix2world(x, y, 0)
+        true_ra, true_dec = exposure.wcs.pixel_to_sky(x - 7, y + 250)
+        east = (np.mod(ra - true_ra + 180, 360) - 180) * np.cos(np.radians(dec))
+        assert np.hypot(east, dec - true_dec).max() * 3.6e6 < 0.01  # mas
+        origin = WCS(image.header, key="A").wcs_pix2world([[0, 0]], 0)[0]
+        assert origin.tolist() == [-7.0, 250.0]
+
+
+def test_writing_is_deterministic(exposure: Exposure, tmp_path: Path) -> None:
+    formats.write_exposure(tmp_path / "a.fits", exposure)
+    formats.write_exposure(tmp_path / "b.fits", exposure)
+    assert (tmp_path / "a.fits").read_bytes() == (tmp_path / "b.fits").read_bytes()
+
+
+def test_overrides_change_what_a_file_of_ours_says(exposure: Exposure, tmp_path: Path) -> None:
+    formats.write_exposure(tmp_path / "x.fits", exposure)
+    result = formats.read_exposure(tmp_path / "x.fits", metadata={"band": "i", "gain": 3.0, "saturation": 105.0})
+    assert result.exposure.filter.band == "i"
+    assert result.exposure.detector is not None
+    assert result.exposure.detector.gain == 3.0
+    assert result.origins["gain"] == "job parameter"
+    image = result.exposure.masked_image
+    assert np.all(image.is_set(["SAT"])[exposure.masked_image.image >= 105.0])
+
+
+@pytest.mark.parametrize("damage", ["PSF", "VISITCAL", "AP_CORR_MAP"])
+def test_damaged_components_are_refused(exposure: Exposure, tmp_path: Path, damage: str) -> None:
+    formats.write_exposure(tmp_path / "x.fits", exposure)
+    with fits.open(tmp_path / "x.fits") as hdus:
+        if damage == "VISITCAL":
+            hdus["VISITCAL"].data["JSON"][0] = '{"wcs": 3}'
+        else:
+            column = fits.Column(name="nonsense", format="1D", array=[1.0])
+            hdus[damage] = fits.BinTableHDU.from_columns([column], name=damage)
+        hdus.writeto(tmp_path / "y.fits")
+    with pytest.raises(formats.FormatError) as error:
+        formats.read_exposure(tmp_path / "y.fits")
+    assert error.value.code == "format.corrupt"
+
+
+def test_mask_and_image_files(masked_image: MaskedImage, exposure: Exposure, tmp_path: Path) -> None:
+    formats.write_mask(tmp_path / "mask.fits", masked_image, exposure.wcs)
+    with fits.open(tmp_path / "mask.fits") as hdus:
+        np.testing.assert_array_equal(hdus["MASK"].data, masked_image.mask)
+        assert hdus["MASK"].header["MP_CROSSTALK_LONG_NAME"] == masked_image.planes["CROSSTALK_LONG_NAME"]
+    formats.write_image(tmp_path / "i.fits", masked_image.image, wcs=exposure.wcs, unit="nJy", x0=-7, y0=250)
+    with fits.open(tmp_path / "i.fits") as hdus:
+        np.testing.assert_array_equal(hdus["IMAGE"].data, masked_image.image)
+        assert hdus["IMAGE"].header["BUNIT"] == "nJy"
+        assert hdus["IMAGE"].header["LTV1"] == 7
+
+
+def test_background_file_has_upstreams_layout(backgrounds: BackgroundList, tmp_path: Path) -> None:
+    path = tmp_path / "b.fits"
+    formats.write_background(path, backgrounds)
+    with fits.open(path) as hdus:
+        hdus.verify("exception")
+        assert len(hdus) == 3 * len(backgrounds)
+        assert all(hdu.data is not None and "EXTNAME" not in hdu.header for hdu in hdus)
+        for number, model in enumerate(backgrounds):
+            np.testing.assert_array_equal(hdus[3 * number].data, model.value)
+            np.testing.assert_array_equal(hdus[3 * number + 2].data, model.stderr)
+            for hdu in hdus[3 * number : 3 * number + 3]:
+                assert hdu.header["BKGD_WIDTH"] == model.bbox.width
+                assert hdu.header["APPROXORDERX"] == max(model.approx_order, 0)
+    again = formats.read_background(path)
+    np.testing.assert_array_equal(again.image(), backgrounds.image())
+    assert [m.interp_style for m in again] == [m.interp_style for m in backgrounds]
+
+
+def test_photo_calib_file(exposure: Exposure, tmp_path: Path) -> None:
+    assert exposure.photo_calib is not None
+    formats.write_photo_calib(tmp_path / "p.json", exposure.photo_calib)
+    assert formats.read_photo_calib(tmp_path / "p.json") == exposure.photo_calib
+    (tmp_path / "q.json").write_text("{}")
+    with pytest.raises(formats.FormatError):
+        formats.read_photo_calib(tmp_path / "q.json")
