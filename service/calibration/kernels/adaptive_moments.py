@@ -95,7 +95,10 @@ def _adapt(
     sums: NDArray[np.float64],
     out: NDArray[np.float64],
 ) -> bool:
-    """Iterate to the fixed point; ``out`` gets x, y, xx, yy, xy. False where the iteration fails."""
+    """Iterate to the fixed point; ``out`` gets x, y, xx, yy, xy. False where the iteration fails.
+
+    The weighted flux may be negative, as that of half the sky sources is: their statistics would be biased without.
+    """
     x, y = x_start, y_start
     xx = yy = sigma * sigma
     xy = 0.0
@@ -105,7 +108,7 @@ def _adapt(
         if not (determinant > 0.0 and xx > 0.0):
             return False
         _weighted_sums(image, usable, box, x, y, (yy / determinant, xx / determinant, -xy / determinant), sums)
-        if not sums[0] > 0.0:
+        if sums[0] == 0.0 or not np.isfinite(sums[0]):
             return False
         minor = 0.5 * (xx + yy - np.hypot(xx - yy, 2.0 * xy))
         if not minor > 0.0:

@@ -186,12 +186,12 @@ def _measure(
     last = False
     while step <= bin_max and not last:
         if not _fits(image.shape, kernel.shape, x, y, bin_x, bin_y):
-            flags[_NEAR_EDGE] = flags[_FAILURE] = True
-            last = True
+            flags[_FAILURE] = last = True
             kernel, sigma = _narrow_gaussian(), _NARROW_SIGMA
             if not _fits(image.shape, kernel.shape, x, y, bin_x, bin_y):
                 flags[_EDGE] = True
                 return False
+            flags[_NEAR_EDGE] = True
         size = (kernel.shape[0] + 2, kernel.shape[1] + 2)
         binned = _bin(image, size, x, y, bin_x, bin_y)
         _smooth(binned, _bin(variance, size, x, y, bin_x, bin_y), kernel, smoothed, smoothed_variance)

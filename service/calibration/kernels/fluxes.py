@@ -125,7 +125,8 @@ def measure_tophat_fluxes(
     half = int(np.ceil(radius * outer_scale))
     for i in rows:
         x, y = centers[i, 0], centers[i, 1]
-        if not (half - 0.5 <= x < width - half - 0.5 and half - 0.5 <= y < height - half - 0.5):  # nor where NaN
+        # the rounded centre and the box around its floor must both fit; also where the centre is not finite
+        if not (half <= x < width - half - 0.5 and half <= y < height - half - 0.5):
             bounds[i] = True
             continue
         show_source(plane, i)

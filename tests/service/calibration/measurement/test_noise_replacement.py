@@ -1,0 +1,165 @@
+"""Neighbours are hidden, each source sees its own pixels, and the exposure stays as it is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from service.calibration.config.measurement import MeasurementConfig, NoiseReplacerConfig
+from service.calibration.kernels.image_statistics import order_statistics
+from service.calibration.kernels.noise_replacement import hide_source, show_source
+from service.calibration.measurement.measure import measure
+from service.calibration.measurement.noise_replacement import clipped_mean_std, noise_replaced_plane
+from service.exposure.exposure import Exposure
+from service.exposure.footprint import FootprintSet
+from service.exposure.psf import GaussianPsf
+
+PSF = GaussianPsf(2.0, 41, 41)
+
+
+def test_clipped_moments_by_definition() -> None:
+    rng = np.random.default_rng(2)
+    image = rng.normal(-3.0, 20.0, (211, 307)).astype(np.float32)
+    image[rng.random(image.shape) < 0.05] += 500.0
+    image[5, 7], image[9, 9] = np.nan, np.inf
+    values = image[np.isfinite(image)].astype(float)
+    q1, median, q3 = np.percentile(values, [25, 50, 75])
+    center, sigma = median, 0.741301 * (q3 - q1)
+    for _ in range(3):
+        kept = values[np.abs(values - center) <= 3 * sigma]
+        center, sigma = kept.mean(), kept.std(ddof=1)
+    assert clipped_mean_std(image) == pytest.approx((center, sigma), rel=1e-9)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_quantiles_equal_numpy(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    values = np.concatenate([rng.normal(0, 10.0 ** rng.integers(-6, 6), rng.integers(1, 999)), [0.0, -0.0]])
+    values = values.astype(np.float32)
+    fractions = np.array([0.0, 0.1, 0.25, 0.5, 0.75, 1.0])
+    np.testing.assert_allclose(
+        order_statistics(values.view(np.uint32), fractions), np.quantile(values.astype(float), fractions), rtol=1e-6
+    )
+
+
+def test_nothing_to_take_statistics_of() -> None:
+    assert np.isnan(clipped_mean_std(np.full((4, 4), np.nan, np.float32))).all()
+    assert clipped_mean_std(np.full((4, 4), 7.0, np.float32)) == (7.0, 0.0)
+
+
+def test_noise_is_normal_and_reproducible(scene: Any) -> None:
+    image = scene.stars((400, 400), np.zeros((0, 2)), 0.0, 2.0, 10.0)
+    found = scene.boxes(np.array([[200.0, 200.0]]), 190, image.shape)
+    plane, mean, sigma = noise_replaced_plane(image, found, NoiseReplacerConfig())
+    again, _, _ = noise_replaced_plane(image, found, NoiseReplacerConfig())
+    other, _, _ = noise_replaced_plane(image, found, NoiseReplacerConfig(seed=2, noise_offset=5.0))
+    assert stats.kstest((plane.noise - mean) / sigma, "norm").pvalue > 0.01
+    np.testing.assert_array_equal(plane.noise, again.noise)
+    assert abs(np.corrcoef(plane.noise, other.noise)[0, 1]) < 0.02
+    assert other.noise.mean() - mean == pytest.approx(5.0, abs=0.2)
+    rows = plane.noise.reshape(381, 381)
+    assert abs(np.corrcoef(rows[:-1].ravel(), rows[1:].ravel())[0, 1]) < 0.02
+
+
+def test_show_and_hide(scene: Any) -> None:
+    centers = np.array([[30.0, 30.0], [60.0, 30.0]])
+    image = scene.stars((80, 100), centers, 1e5, 2.0, 3.0)
+    found = scene.boxes(centers, 8, image.shape)
+    plane, _, _ = noise_replaced_plane(image, found, NoiseReplacerConfig())
+    first, second = np.s_[22:39, 22:39], np.s_[22:39, 52:69]
+    outside = np.ones(image.shape, bool)
+    outside[first] = outside[second] = False
+    np.testing.assert_array_equal(plane.work[outside], image.image[outside])
+    hidden = plane.work.copy()
+    assert hidden[first].max() < 30.0
+    assert hidden[second].max() < 30.0
+    show_source(plane, 1)
+    np.testing.assert_array_equal(plane.work[second], image.image[second])
+    np.testing.assert_array_equal(plane.work[first], hidden[first])
+    hide_source(plane, 1)
+    np.testing.assert_array_equal(plane.work, hidden)
+
+
+def test_footprints_over_the_border_are_cut(scene: Any) -> None:
+    image = scene.stars((50, 50), np.zeros((0, 2)), 0.0, 2.0, 1.0)
+    spans = np.array([[-2, 10, 12], [3, -5, 4], [3, 45, 60], [49, 20, 22], [70, 1, 2]], np.int32)
+    found = FootprintSet.build(spans, np.array([0, 5]), np.array([[20, 20]], np.int32), peak_offsets=np.array([0, 1]))
+    plane, _, _ = noise_replaced_plane(image, found, NoiseReplacerConfig())
+    changed = np.argwhere(plane.work != image.image)
+    expected = {(3, x) for x in [*range(5), *range(45, 50)]} | {(49, x) for x in (20, 21, 22)}
+    assert {tuple(pixel) for pixel in changed.tolist()} == expected
+    show_source(plane, 0)
+    np.testing.assert_array_equal(plane.work, image.image)
+
+
+def test_bright_neighbour_does_not_count(scene: Any) -> None:
+    """A star 1e4 times brighter 14 px away changes fluxes by no more than the noise that replaces it."""
+    faint, bright = np.array([60.3, 60.1]), np.array([74.0, 60.0])
+    alone = scene.stars((120, 140), faint[None], 1e4, 2.0, 5.0)
+    both = scene.stars((120, 140), np.array([faint, bright]), [1e4, 1e8], 2.0, 5.0)
+    spans = [(0, y, 51, 66) for y in range(50, 71)] + [(1, y, 67, 110) for y in range(20, 101)]
+    found = scene.footprints(np.array(spans), np.array([[0, 60, 60], [1, 74, 60]]))
+    catalog = scene.catalog_of(found)
+    both.image[:, :67] = alone.image[:, :67]  # the bright star ends where its footprint ends
+    outside = np.ones(both.shape, bool)
+    outside[20:101, 67:111] = False
+    both.image[outside] = alone.image[outside]
+    exposure = Exposure(both, psf=PSF)
+    before = both.image.copy()
+    measure(catalog, exposure, MeasurementConfig())
+    np.testing.assert_array_equal(both.image, before)
+    for name in ("base_PsfFlux", "base_GaussianFlux", "base_CircularApertureFlux_12_0"):
+        error = catalog[f"{name}_instFluxErr"][0]
+        assert abs(catalog[f"{name}_instFlux"][0] - 1e4) < 5 * error, name
+    visible = scene.catalog_of(found)
+    measure(visible, exposure, MeasurementConfig(do_replace_with_noise=False))
+    assert visible["base_CircularApertureFlux_12_0_instFlux"][0] > 2e4
+
+
+def blend(scene: Any) -> tuple[Any, Any]:
+    """A parent (id 1) of two stars 9 px apart whose children (ids 2, 3) own the true share of each pixel."""
+    truth = np.array([[55.2, 60.1], [64.4, 59.8]])
+    shares = [scene.stars((120, 120), truth[i : i + 1], [3e4, 1e4][i], 2.0, 0.0) for i in range(2)]
+    image = scene.stars((120, 120), truth, [3e4, 1e4], 2.0, 1.0)
+    parent = scene.footprints(np.array([(0, y, 40, 80) for y in range(45, 76)]), np.array([[0, 55, 60], [0, 64, 60]]))
+    cut = np.s_[45:76, 40:81]
+    children = [
+        FootprintSet.build(
+            parent.spans,
+            np.array([0, len(parent.spans)]),
+            parent.peaks[i : i + 1],
+            peak_offsets=np.array([0, 1]),
+            pixels=shares[i].image[cut].ravel(),
+            pixel_offsets=np.array([0, 31 * 41]),
+        )
+        for i in range(2)
+    ]
+    catalog = scene.catalog_of(FootprintSet.concatenate([parent, *children]))
+    catalog["parent"] = [0, 1, 1]
+    return catalog, Exposure(image, psf=PSF)
+
+
+def test_children_see_their_own_pixels(scene: Any) -> None:
+    catalog, exposure = blend(scene)
+    measure(catalog, exposure, MeasurementConfig())
+    np.testing.assert_allclose(catalog["base_PsfFlux_instFlux"][1:], [3e4, 1e4], rtol=0.01)
+    np.testing.assert_allclose(catalog["base_CircularApertureFlux_12_0_instFlux"][1:], [3e4, 1e4], rtol=0.02)
+    np.testing.assert_allclose(catalog["slot_Centroid_x"][1:], [55.2, 64.4], atol=0.01)
+    assert catalog["base_CircularApertureFlux_12_0_instFlux"][0] > 3.9e4
+
+
+def test_order_of_rows_does_not_decide_what_a_source_sees(scene: Any) -> None:
+    """Children are measured before their parent wherever they stand, and unknown parents are no error."""
+    catalog, exposure = blend(scene)
+    measure(catalog, exposure, MeasurementConfig())
+    orphans, _ = blend(scene)
+    orphans["parent"] = [0, 77, 77]
+    measure(orphans, exposure, MeasurementConfig())
+    np.testing.assert_allclose(orphans["base_PsfFlux_instFlux"], catalog["base_PsfFlux_instFlux"], rtol=0.01)
+    turned, _ = blend(scene)
+    turned = turned.select(np.array([2, 0, 1]))
+    measure(turned, exposure, MeasurementConfig())
+    np.testing.assert_allclose(turned["base_PsfFlux_instFlux"], catalog["base_PsfFlux_instFlux"][[2, 0, 1]], rtol=0.01)
