@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from service.calibration.errors import PsfexNoGoodStarsError, PsfexNoStarsError, PsfexTooFewGoodStarsError
-from service.calibration.kernels.clipped_statistics import clipped_mean_std
 from service.calibration.psf.candidates import extract_stamps
 from service.calibration.psf.gaussian import FWHM_PER_SIGMA
 from service.calibration.psf.psfex_fit import PsfexFit, StarStamps
 from service.calibration.psf.star_selector import widths
+from service.calibration.statistics import plane_statistics
 from service.exposure.psf import PsfexPsf
 from service.exposure.psf.psfex import monomials
 
@@ -126,7 +126,7 @@ def _usable(catalog: SourceCatalog, candidates: NDArray[np.intp], config: PsfexD
 def _sample(exposure: Exposure, catalog: SourceCatalog, stamps: Stamps, config: PsfexDeterminerConfig) -> StarStamps:
     """Stamps with weights: masked pixels are 0 in both."""
     planes = exposure.masked_image
-    _, sky_sigma = clipped_mean_std(planes.image)
+    sky_sigma = plane_statistics(planes.image).stdev
     gain = exposure.detector.gain if exposure.detector is not None else np.nan
     gain = gain if np.isfinite(gain) and gain > 0 else 1.0
     bad = (stamps.mask & np.int32(planes.planes.bitmask(config.bad_mask_bits))) != 0

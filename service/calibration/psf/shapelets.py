@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from service.calibration.psf.raw_moments import RawMoments
     from service.exposure.catalog import SourceCatalog
     from service.exposure.exposure import Exposure
+    from service.exposure.summary import ExposureSummaryStats
 
 __all__ = ["ShapeletsResult", "compute_rough_shapelets", "finish_shapelets_iq", "radius_mode"]
 
@@ -61,6 +62,16 @@ class ShapeletsResult:
     max_offset: float
     iq_score: float = np.nan
     centroid_diff_median: float = np.nan
+
+    def fill(self, summary: ExposureSummaryStats) -> None:
+        """Write the shapelet numbers to the summary statistics."""
+        summary.nShapeletsStar = self.n_star
+        summary.shapeletsOnlyIqScore = self.only_iq_score
+        summary.shapeletsIqScore = self.iq_score
+        summary.shapeletsCoeffs = [float(value) for value in self.coefficients]
+        summary.centroidDiffShapeletsVsSlotMedian = self.centroid_diff_median
+        summary.shapeletsStarEMedian = self.star_e_median
+        summary.shapeletsStarUnNormalizedEMedian = self.star_unnormalized_e_median
 
 
 def compute_rough_shapelets(
