@@ -74,7 +74,7 @@ def collect_between(
     high: np.float32,
     out: NDArray[np.float32],
 ) -> tuple[int, int, int]:
-    """Numbers of good pixels, of those below ``low`` and of those in [low, high], which go to ``out`` as far as it goes."""
+    """Numbers of good pixels, of those below ``low`` and of those in [low, high], which fill ``out``."""
     n_good = n_below = n_between = 0
     masked = mask.size > 0
     for y in range(image.shape[0]):
@@ -220,5 +220,7 @@ def clipped_moments(
     mean, variance, n = np.nan, np.nan, 0
     for _ in range(num_iter):
         mean, variance, n = moments(values, center, limit)
+        if n <= 1:  # no width to clip with
+            break
         center, limit = mean, num_sigma * np.sqrt(variance)
     return mean, variance, n, median
