@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from service.storage import Storage
-    from service.storage.records import Json, JobRecord, ProductRecord
+    from service.storage.records import JobRecord, Json, ProductRecord
 
 __all__ = ["CATALOG_MEDIA_TYPES", "full_document", "job_etag", "product_documents", "short_document"]
 

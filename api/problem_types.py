@@ -57,7 +57,6 @@ PROBLEM_TYPES: dict[str, ProblemType] = {
         ProblemType("job.gone", 410, "The job's products have been removed."),
         ProblemType("job.exposure_not_found", 422, "The job names an exposure that is not there."),
         ProblemType("job.refcat_not_found", 422, "The job names a reference catalogue that is not there."),
-        ProblemType("job.preset_not_found", 422, "The job names a preset that is not there."),
         ProblemType("job.config_invalid", 422, "The configuration cannot be used."),
         ProblemType("queue.full", 429, "Too many jobs are waiting."),
         ProblemType("idempotency.mismatch", 422, "This Idempotency-Key was used with another request."),

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from fastapi import FastAPI, Request
 
-__all__ = ["MEDIA_TYPE", "Problem", "install", "json_pointer", "problem_response"]
+__all__ = ["MEDIA_TYPE", "Problem", "install", "problem_response", "things"]
 
 logger = logging.getLogger(__name__)
 
@@ -101,9 +101,9 @@ class Problem(Exception):
         return {**document, **{name: value for name, value in self.extra.items() if value is not None}}
 
 
-def json_pointer(location: Sequence[str | int]) -> str:
-    """RFC 6901 pointer of a path into a document."""
-    return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in location)
+def things(count: int, where: str) -> str:
+    """How many things are wrong."""
+    return f"{count} thing{'s' if count > 1 else ''} in the {where} cannot be used."
 
 
 def problem_response(problem: Problem, instance: str | None = None) -> JSONResponse:
@@ -145,18 +145,15 @@ async def _of_service(request: Request, error: Exception) -> JSONResponse:
 async def _of_validation(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)  # noqa: S101
     found = error.errors()
-    if any(item["type"] == "json_invalid" for item in found):
-        return problem_response(Problem("request.malformed", "The body is not JSON."), _instance(request))
     errors = [_place(item["loc"], item["msg"], item["type"]) for item in found]
-    detail = f"{len(errors)} thing{'s' if len(errors) > 1 else ''} in the request cannot be used."
-    return problem_response(Problem("request.invalid", detail, errors=errors), _instance(request))
+    return problem_response(
+        Problem("request.invalid", things(len(errors), "request"), errors=errors), _instance(request)
+    )
 
 
 def _place(location: Sequence[str | int], message: str, kind: str) -> dict[str, str]:
-    """Where an error is: a JSON pointer into the body, or the name of a parameter."""
-    source, *path = location
-    if source == "body":
-        return {"pointer": json_pointer(path), "detail": message, "code": kind}
+    """Which parameter is wrong; bodies are read by hand and have their own pointers."""
+    _source, *path = location
     return {"parameter": ".".join(str(part) for part in path), "detail": message, "code": kind}
 
 
@@ -198,8 +195,7 @@ def _invalid_config(error: Any) -> Problem:
     errors = [
         {"pointer": "/config" + item["loc"], "detail": item["msg"], "code": item["type"]} for item in error.errors
     ]
-    detail = f"{len(errors)} thing{'s' if len(errors) > 1 else ''} in the configuration cannot be used."
-    return Problem("job.config_invalid", detail, errors=errors)
+    return Problem("job.config_invalid", things(len(errors), "configuration"), errors=errors)
 
 
 def _unknown_exposure(error: Any) -> Problem:

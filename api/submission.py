@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
-from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 from starlette.concurrency import run_in_threadpool
 
-from api.problems import Problem
+from api.pointers import pointer_into
+from api.problems import Problem, things
 from api.routers.exposures import receive_files
 from api.schemas.jobs import JobParameters
 from api.uploads import read_small_body
+from service.jobs.errors import InvalidConfigurationError
 from service.jobs.submission import JobRequest
 
 if TYPE_CHECKING:
@@ -33,9 +35,7 @@ async def read_parameters(request: Request, services: Services, owner: Scope) ->
     Raises
     ------
     Problem
-        Unreadable, too large, or of another kind.
-    RequestValidationError
-        Does not fit the interface.
+        Unreadable, too large, of another kind, or not fitting the interface.
     """
     kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
     if kind == "application/json":
@@ -61,10 +61,28 @@ async def read_parameters(request: Request, services: Services, owner: Scope) ->
 
 def _parsed(text: bytes) -> JobParameters:
     try:
-        return JobParameters.model_validate_json(text)
+        document = json.loads(text, parse_constant=_refuse_constant)
+    except RecursionError:
+        raise Problem("request.malformed", "The parameters are nested too deeply.") from None
+    except ValueError as error:
+        raise Problem("request.malformed", f"The parameters are not JSON: {error}.") from error
+    try:
+        return JobParameters.model_validate(document)
     except ValidationError as error:
-        places = [{**item, "loc": ("body", *item["loc"])} for item in error.errors(include_url=False)]
-        raise RequestValidationError(places) from None
+        errors = [
+            {
+                "pointer": pointer_into(document, fault["loc"], fault["type"]),
+                "detail": fault["msg"],
+                "code": fault["type"],
+            }
+            for fault in error.errors(include_url=False)
+        ]
+        raise Problem("request.invalid", things(len(errors), "parameters"), errors=errors) from None
+
+
+def _refuse_constant(name: str) -> None:
+    # Python's reader takes NaN and Infinity, which no JSON has and no database keeps.
+    raise ValueError(f"{name} is not JSON")
 
 
 async def submit(
@@ -101,4 +119,11 @@ async def submit(
         destruction_days=parameters.destruction_days,
         time_limit_s=parameters.time_limit_s,
     )
-    return await run_in_threadpool(services.submissions.submit, owner, request, key)
+    try:
+        return await run_in_threadpool(services.submissions.submit, owner, request, key)
+    except InvalidConfigurationError as error:
+        faults = [
+            {**fault, "loc": pointer_into(parameters.config, fault["loc"].split("/")[1:], fault["type"])}
+            for fault in error.errors
+        ]
+        raise InvalidConfigurationError(faults) from error

@@ -99,7 +99,11 @@ def next_link(request: Request, cursor: str) -> str:
     return f'<{request.url.path}?{urlencode([*query, ("after", cursor)])}>; rel="next"'
 
 
-@router.get("/{job_id}", responses={304: {"description": "Nothing has changed."}, **problems(404, 422)})
+@router.get(
+    "/{job_id}",
+    response_model=JobDocument,
+    responses={304: {"description": "Nothing has changed."}, **problems(404, 422)},
+)
 async def get_job(
     request: Request,
     response: Response,

@@ -6,7 +6,7 @@ import re
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag
 
 from api.schemas.common import Document
 
@@ -54,6 +54,10 @@ class References(BaseModel):
     photometry: Annotated[str, Field(min_length=1, max_length=200)]
 
 
+def _reference_kind(value: Any) -> str:
+    return "name" if isinstance(value, str) else "names"
+
+
 class JobParameters(BaseModel):
     """What to do with which exposures."""
 
@@ -81,7 +85,8 @@ class JobParameters(BaseModel):
         Field(max_length=2, description="One exposure, or the two snaps of one. Absent where the files come along."),
     ] = []
     references: Annotated[
-        References | Annotated[str, Field(min_length=1, max_length=200)],
+        Annotated[References, Tag("names")] | Annotated[str, Field(min_length=1, max_length=200), Tag("name")],
+        Discriminator(_reference_kind),
         Field(description="One name for both, an object with both, or `none`: then WCS and zero point stay null."),
     ] = "none"
     preset: Annotated[str, Field(max_length=100, description="Named set of overrides, see /v1/presets.")] = "generic"

@@ -46,15 +46,15 @@ def _serve(settings: Settings) -> int:
     import uvicorn
 
     from api.app import UnsafeBindError, create_app
+    from service.jobs.prepare import prepare
     from service.jobs.worker import WorkerProcess
-    from service.storage.migration import migrate
 
     try:
         app = create_app(settings)
     except UnsafeBindError as error:
         sys.stderr.write(f"{error}\n")
         return EXIT_REFUSED
-    migrate(settings)
+    prepare(settings)
     config = uvicorn.Config(
         app,
         host=settings.host,
@@ -98,9 +98,9 @@ def _worker(settings: Settings) -> int:
 
 
 def _migrate(settings: Settings) -> int:
-    from service.storage.migration import migrate
+    from service.jobs.prepare import prepare
 
-    migrate(settings)
+    prepare(settings)
     return EXIT_OK
 
 

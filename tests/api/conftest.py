@@ -1,0 +1,143 @@
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from dataclasses import replace
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from astropy.io import fits
+from starlette.exceptions import StarletteDeprecationWarning
+
+from api.app import create_app
+from api.dependencies import Services
+from service import formats
+from service.exposure.catalog import SourceCatalog
+from service.exposure.star_schema import star_schema
+from service.jobs import states
+from service.jobs.outcome import JobError, JobOutcome, ProductFile
+from service.jobs.prepare import prepare
+from service.jobs.publish import publish, store_files
+from service.settings import Settings
+from service.storage.records import Fence, LogLine, Scope, StageRecord, utc_now
+
+with warnings.catch_warnings():
+    # Starlette's test client would rather have a successor of httpx; ours is the library that users have.
+    warnings.simplefilter("ignore", StarletteDeprecationWarning)
+    from starlette.testclient import TestClient
+
+OWNER = Scope("local")
+WORKER = "worker-of-the-test"
+N_STARS = 25
+
+
+def fits_bytes(value: float = 100.0, **cards: Any) -> bytes:
+    """A small plain exposure."""
+    hdu = fits.PrimaryHDU(np.full((40, 50), value, np.float32))
+    hdu.header["EXPTIME"] = 30.0
+    hdu.header["FILTER"] = "r"
+    hdu.header.update(cards)
+    stream = BytesIO()
+    hdu.writeto(stream)
+    return stream.getvalue()
+
+
+def stars() -> SourceCatalog:
+    """A star catalogue with known values, a NaN and both flags."""
+    catalog = SourceCatalog.allocate(star_schema(), N_STARS)
+    catalog["id"] = 1000 + np.arange(N_STARS)
+    catalog["coord_ra"] = np.linspace(0.1, 0.2, N_STARS)
+    catalog["base_PsfFlux_instFlux"] = np.where(np.arange(N_STARS) == 7, np.nan, 10.0 * np.arange(N_STARS))
+    catalog["base_PsfFlux_flag"] = np.arange(N_STARS) % 2 == 1
+    return catalog
+
+
+class House:
+    """The API on a fresh database, and a worker that a test steps through a job by hand."""
+
+    def __init__(self, client: TestClient, settings: Settings, directory: Path) -> None:
+        self.client = client
+        self.settings = settings
+        self.directory = directory
+        self.services: Services = client.app.state.services  # type: ignore[attr-defined]
+
+    fits_bytes = staticmethod(fits_bytes)
+    stars = staticmethod(stars)
+
+    def upload(self, content: bytes | None = None) -> str:
+        answer = self.client.put("/v1/exposures", content=content if content is not None else fits_bytes())
+        assert answer.status_code in (200, 201), answer.text
+        exposure_id: str = answer.json()["id"]
+        return exposure_id
+
+    def submit(self, **parameters: Any) -> dict[str, Any]:
+        body = {"exposures": [self.upload()], **parameters}
+        answer = self.client.post("/v1/jobs", json=body)
+        assert answer.status_code == 202, answer.text
+        document: dict[str, Any] = answer.json()
+        return document
+
+    def claim(self, job_id: str) -> Fence:
+        assert states.claim(self.services.storage, job_id, 1, WORKER, 60.0) is not None
+        return Fence(job_id, 1, WORKER)
+
+    def report(self, fence: Fence, stage: str, progress: float) -> None:
+        finished = (StageRecord("snap_combine", 0.25, {"n_snaps": 1, "level": float("nan")}),)
+        log = (LogLine(utc_now(), "INFO", "service.jobs", f"begin {stage}"),)
+        report = states.Report(stage, progress, finished, 1, log, changed=True)
+        assert states.beat(self.services.storage, fence, 60.0, report) is not None
+
+    def finish(self, fence: Fence, error: JobError | None = None, *, products: bool = True) -> None:
+        outcome = JobOutcome(
+            error=error,
+            warnings=("no catalogue for photometry",),
+            stages=(StageRecord("snap_combine", 0.25, {}), StageRecord("psf.measure", 1.5, {"n": 3})),
+            summary={
+                "psfSigma": 1.9,
+                "zeroPoint": float("nan"),
+                "nPsfStar": 41,
+                "raCorners": [1.0, 2.0, 3.0, float("nan")],
+            },
+            identity={"instrument": "Sim", "band": "r", "visit": 42, "detector": 3},
+            metadata={"cosmic_ray_count": 12},
+            provenance={"code": "0.1.0"},
+        )
+        if products:
+            outcome = replace(outcome, products=self.product_files())
+        report = states.Report(None, 1.0, outcome.stages, 2)
+        storage = self.services.storage
+        assert publish(storage, fence, outcome, store_files(storage, outcome), report) is not None
+
+    def product_files(self) -> tuple[ProductFile, ...]:
+        table = self.directory / "single_visit_star_unstandardized.parquet"
+        formats.write_catalog(stars(), table, "parquet")
+        image = self.directory / "preliminary_visit_image.fits"
+        ramp = np.arange(2000, dtype=np.float32).reshape(40, 50)
+        fits.HDUList([fits.PrimaryHDU(), fits.ImageHDU(ramp, name="IMAGE")]).writeto(image, overwrite=True)
+        return (
+            ProductFile(
+                "single_visit_star_unstandardized", "parquet", "application/vnd.apache.parquet", str(table), N_STARS
+            ),
+            ProductFile("preliminary_visit_image", "fits", "application/fits", str(image)),
+        )
+
+    def completed(self, **parameters: Any) -> str:
+        job_id: str = self.submit(**parameters)["id"]
+        self.finish(self.claim(job_id))
+        return job_id
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> Iterator[House]:
+    settings = Settings(data_dir=tmp_path / "data", watch_interval=0.02, max_upload_bytes=1 << 20)
+    prepare(settings)
+    with TestClient(create_app(settings), base_url="http://127.0.0.1:8470", raise_server_exceptions=False) as client:
+        yield House(client, settings, tmp_path)
+
+
+@pytest.fixture
+def client(house: House) -> TestClient:
+    return house.client
