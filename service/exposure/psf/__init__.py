@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from service.exposure.psf.base import Psf, determinant_radii, trace_radii
+from service.exposure.psf.base import Psf
 from service.exposure.psf.gaussian import GaussianPsf
+from service.exposure.psf.moments import determinant_radii, trace_radii
 from service.exposure.psf.psfex import PsfexPsf
 from service.exposure.psf.state import psf_from_state
 

@@ -8,27 +8,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from service.exposure.psf.aperture import sinc_aperture
-from service.exposure.psf.moments import adaptive_moments
+from service.exposure.psf.moments import adaptive_moments, determinant_radii, trace_radii
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["Psf", "determinant_radii", "positions", "trace_radii"]
+__all__ = ["Psf", "positions"]
 
 _CHUNK = 256  # stamps evaluated together: a few MB
-
-
-def determinant_radii(shapes: NDArray[np.float64]) -> NDArray[np.float64]:
-    """``(Ixx Iyy - Ixy^2)^(1/4)`` in px of shapes (..., 3); NaN where the determinant is negative."""
-    determinant = shapes[..., 0] * shapes[..., 1] - shapes[..., 2] ** 2
-    with np.errstate(invalid="ignore"):
-        return np.asarray(np.sqrt(np.sqrt(determinant)))
-
-
-def trace_radii(shapes: NDArray[np.float64]) -> NDArray[np.float64]:
-    """``sqrt((Ixx + Iyy) / 2)`` in px of shapes (..., 3); NaN where the trace is negative."""
-    with np.errstate(invalid="ignore"):
-        return np.asarray(np.sqrt(0.5 * (shapes[..., 0] + shapes[..., 1])))
 
 
 def positions(x: ArrayLike, y: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

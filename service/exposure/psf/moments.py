@@ -9,7 +9,7 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["adaptive_moments"]
+__all__ = ["adaptive_moments", "determinant_radii", "trace_radii"]
 
 _START = 1.5  # px^2
 _MAX_EXPONENT = 14.0
@@ -17,6 +17,19 @@ _MAX_ITERATIONS = 100
 _ELLIPTICITY_TOLERANCE = 1e-5
 _SIZE_TOLERANCE = 1e-4
 _SUBSAMPLE_BELOW = 0.25  # px^2
+
+
+def determinant_radii(shapes: NDArray[np.float64]) -> NDArray[np.float64]:
+    """``(Ixx Iyy - Ixy^2)^(1/4)`` in px of shapes (..., 3); NaN where the determinant is negative."""
+    determinant = shapes[..., 0] * shapes[..., 1] - shapes[..., 2] ** 2
+    with np.errstate(invalid="ignore"):
+        return np.asarray(np.sqrt(np.sqrt(determinant)))
+
+
+def trace_radii(shapes: NDArray[np.float64]) -> NDArray[np.float64]:
+    """``sqrt((Ixx + Iyy) / 2)`` in px of shapes (..., 3); NaN where the trace is negative."""
+    with np.errstate(invalid="ignore"):
+        return np.asarray(np.sqrt(0.5 * (shapes[..., 0] + shapes[..., 1])))
 
 
 def adaptive_moments(images: NDArray[np.float32]) -> NDArray[np.float64]:

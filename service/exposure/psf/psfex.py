@@ -98,8 +98,9 @@ class PsfexPsf(Psf):
             grids = (terms[part] @ flat).reshape(-1, grid_height, grid_width)
             rows = lanczos_matrices(step * (iy[part] - y[part]), grid_height, self.height, step)
             columns = lanczos_matrices(step * (ix[part] - x[part]), grid_width, self.width, step)
-            np.matmul(np.matmul(rows, grids), columns.transpose(0, 2, 1), out=result[part])
-        result /= result.sum(axis=(1, 2))[:, None, None]
+            stamps = result[part]
+            np.matmul(np.matmul(rows, grids), columns.transpose(0, 2, 1), out=stamps)
+            stamps /= stamps.sum(axis=(1, 2))[:, None, None]
         x0 = (ix - self.width // 2).astype(np.int32)
         y0 = (iy - self.height // 2).astype(np.int32)
         return result, x0, y0
