@@ -72,7 +72,8 @@ def cell_statistics(
     value = np.full((ny, nx), np.nan, np.float32)
     stderr = np.full((ny, nx), np.nan, np.float32)
     count = np.zeros((ny, nx), np.int64)
-    scratch = np.empty(np.max(np.diff(y_edges)) * np.max(np.diff(x_edges)) + 1, np.float32)
+    # cells differ by one pixel at most
+    scratch = np.empty((y_edges[ny] // ny + 2) * (x_edges[nx] // nx + 2), np.float32)
     for j in range(ny):
         y0, y1 = y_edges[j], y_edges[j + 1]
         for i in range(nx):

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numba import njit
 
+from service.calibration.kernels.statistics import sort_in_place
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -69,7 +71,8 @@ def _estimate(
 @njit(cache=True, nogil=True)
 def _enlarged(array: NDArray[Any]) -> NDArray[Any]:
     larger = np.empty(2 * array.size, array.dtype)
-    larger[: array.size] = array
+    for i in range(array.size):
+        larger[i] = array[i]
     return larger
 
 
@@ -166,7 +169,8 @@ def scan(
                 originals[n] = image[y, x]
                 image[y, x] = estimate
                 candidate[y, x + 1] = True
-                candidate[y + 1, x - 1 : x + 2] = True
+                for xx in range(x - 1, x + 2):
+                    candidate[y + 1, xx] = True
                 n += 1
             x = _next_marked(candidate[y], x + 1)
     for i in range(n):
@@ -270,12 +274,20 @@ def grow_round(
                     originals[n_touched] = image[yy, xx]
                     n_touched += 1
                     image[yy, xx] = estimate
-        members = np.concatenate((pixels[offsets[group] : offsets[group + 1]], touched[first_touched:n_touched]))
-        if n_touched > first_touched:
-            members = np.unique(members)
-        while n + members.size > grown.size:
+        n_members = offsets[group + 1] - offsets[group] + n_touched - first_touched
+        while n + n_members > grown.size:
             grown = _enlarged(grown)
-        grown[n : n + members.size] = members
-        n += members.size
+        members = grown[n : n + n_members]
+        n_own = offsets[group + 1] - offsets[group]
+        for k in range(n_own):
+            members[k] = pixels[offsets[group] + k]
+        for k in range(n_touched - first_touched):
+            members[n_own + k] = touched[first_touched + k]
+        sort_in_place(members)
+        first = n
+        for k in range(n_members):
+            if n == first or members[k] != grown[n - 1]:
+                grown[n] = members[k]
+                n += 1
         grown_offsets[group + 1] = n
     return grown[:n], grown_offsets, touched[:n_touched], originals[:n_touched]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numba import njit
@@ -10,7 +10,7 @@ from numba import njit
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["clipped_moments", "collect_between", "gather", "moments", "quantiles"]
+__all__ = ["clipped_moments", "collect_between", "gather", "moments", "quantiles", "sort_in_place"]
 
 _BINS = 1024
 _SAMPLE = 256
@@ -53,7 +53,8 @@ def gather(
         row = image[y, x0:x1]
         row_mask = mask[y, x0:x1] if mask.size else no_mask
         if _n_bad(row, row_mask, bad) == 0:
-            out[n : n + row.size] = row
+            for x in range(row.size):
+                out[n + x] = row[x]
             n += row.size
             continue
         for x in range(row.size):
@@ -93,13 +94,34 @@ def collect_between(
 
 
 @njit(cache=True, nogil=True)
+def sort_in_place(values: NDArray[Any]) -> None:
+    """Shell sort; NumPy's sort costs seconds to compile and there is little to sort."""
+    gap = 1
+    while gap < values.size // 3:
+        gap = 3 * gap + 1
+    while gap > 0:
+        for i in range(gap, values.size):
+            value = values[i]
+            j = i
+            while j >= gap and values[j - gap] > value:
+                values[j] = values[j - gap]
+                j -= gap
+            values[j] = value
+        gap //= 3
+
+
+@njit(cache=True, nogil=True)
 def _sort_into_bins(
     values: NDArray[np.float32],
     bins: NDArray[np.int32],
     counts: NDArray[np.int32],
 ) -> None:
     """Bin of each value: monotone in the value whatever the range, which a subsample decides."""
-    sample = np.sort(values[:: (values.size // min(_SAMPLE, values.size // 32)) | 1].copy())
+    stride = (values.size // min(_SAMPLE, values.size // 32)) | 1
+    sample = np.empty((values.size + stride - 1) // stride, np.float32)
+    for i in range(sample.size):
+        sample[i] = values[i * stride]
+    sort_in_place(sample)
     margin = sample.size // 50
     low, high = sample[margin], sample[sample.size - 1 - margin]
     scale = np.float32(_BINS - 2) / (high - low) if high > low else np.float32(0.0)
@@ -119,15 +141,13 @@ def _sort_into_bins(
 
 
 @njit(cache=True, nogil=True)
-def _values_at(
-    values: NDArray[np.float32],
-    ranks: NDArray[np.int64],
-) -> NDArray[np.float32]:
-    """Elements of the sorted ``values`` at ascending ranks, by one histogram and a sort of the bins that matter."""
+def _values_at(values: NDArray[np.float32], ranks: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Elements of the sorted ``values`` at some ranks, by one histogram and a sort of the bins that matter."""
     n = values.size
     result = np.empty(ranks.size, np.float32)
     if n <= 2 * _SAMPLE:
-        ordered = np.sort(values)
+        ordered = values.copy()
+        sort_in_place(ordered)
         for k in range(ranks.size):
             result[k] = ordered[ranks[k]]
         return result
@@ -136,13 +156,14 @@ def _values_at(
     _sort_into_bins(values, bins, counts)
     wanted = np.zeros(_BINS, np.int64)
     skipped = np.zeros(ranks.size, np.int64)  # values below the bin of a rank that are not picked
-    n_skipped = n_wanted = k = 0
+    before = n_skipped = n_wanted = 0
     for b in range(_BINS):
         in_bin = np.int64(counts[0, b]) + counts[1, b] + counts[2, b] + counts[3, b]
-        while k < ranks.size and ranks[k] < n_wanted + n_skipped + in_bin:
-            wanted[b] = 1
-            skipped[k] = n_skipped
-            k += 1
+        for k in range(ranks.size):
+            if before <= ranks[k] < before + in_bin:
+                wanted[b] = 1
+                skipped[k] = n_skipped
+        before += in_bin
         if wanted[b]:
             n_wanted += in_bin
         else:
@@ -152,20 +173,15 @@ def _values_at(
     for i in range(n):
         picked[n_picked] = values[i]
         n_picked += wanted[bins[i]]
-    picked = picked[:n_wanted]
-    if picked.min() < picked.max():
-        picked = np.sort(picked)
+    sort_in_place(picked[:n_wanted])
     for k in range(ranks.size):
         result[k] = picked[ranks[k] - skipped[k]]
     return result
 
 
 @njit(cache=True, nogil=True)
-def quantiles(
-    values: NDArray[np.float32],
-    fractions: NDArray[np.float64],
-) -> NDArray[np.float64]:
-    """Quantiles at ascending fractions, linear at index ``fraction*(n - 1)``; NaN of no values."""
+def quantiles(values: NDArray[np.float32], fractions: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Quantiles at some fractions, linear at index ``fraction*(n - 1)``; NaN of no values."""
     result = np.full(fractions.size, np.nan)
     n = values.size
     if n == 0:
@@ -174,11 +190,7 @@ def quantiles(
     for k in range(fractions.size):
         ranks[2 * k] = int(fractions[k] * (n - 1))
         ranks[2 * k + 1] = min(ranks[2 * k] + 1, n - 1)
-    found = _values_at(values, np.sort(ranks))
-    order = np.argsort(ranks)
-    at = np.empty(ranks.size)
-    for k in range(ranks.size):
-        at[order[k]] = found[k]
+    at = _values_at(values, ranks)
     for k in range(fractions.size):
         weight = fractions[k] * (n - 1) - ranks[2 * k]
         result[k] = (1.0 - weight) * at[2 * k] + weight * at[2 * k + 1]
