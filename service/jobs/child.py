@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING, Any
 
 from service.jobs.outcome import JobError, JobOutcome
 from service.jobs.parent import die_with_parent
-from service.jobs.task import Reporter, Task, TaskFunction, load_task
-from service.storage.repositories.base import clean_json
+from service.jobs.task import Reporter, Task, TaskFunction, TransientFault, load_task
+from service.storage.json_values import clean_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -90,6 +90,8 @@ def _run(run: TaskFunction, command: dict[str, Any], emit: Callable[[dict[str, A
         outcome = run(task)
     except MemoryError:
         return {"kind": "memory"}
+    except TransientFault as error:
+        return {"kind": "transient", "message": str(error)}
     except OSError as error:
         if error.errno in _TRANSIENT:
             return {"kind": "transient", "message": str(error)}

@@ -27,8 +27,8 @@ def child_spec(storage: Storage, settings: Settings, job: JobRecord) -> dict[str
     Returns
     -------
     dict
-        ``job_id``, ``exposures`` (id, sha256, filename, path), ``references`` (name and sha256 by use), ``refcat_dir``,
-        ``config`` (complete), ``preset``, ``metadata`` (overrides), ``max_pixels``.
+        ``job_id``, ``exposures`` (id, sha256, filename, path), ``companions`` (path by role), ``references`` (name and
+        sha256 by use), ``refcat_dir``, ``config`` (complete), ``preset``, ``metadata`` (overrides), ``max_pixels``.
 
     Raises
     ------
@@ -38,9 +38,11 @@ def child_spec(storage: Storage, settings: Settings, job: JobRecord) -> dict[str
     exposures = [
         {**exposure, "path": str(storage.blobs.path(exposure["sha256"]))} for exposure in job.spec["exposures"]
     ]
+    companions = {role: str(storage.blobs.path(given["sha256"])) for role, given in job.spec["companions"].items()}
     return {
         "job_id": job.id,
         "exposures": exposures,
+        "companions": companions,
         "references": job.spec["references"],
         "refcat_dir": str(settings.refcat_dir.absolute()),
         "config": storage.jobs.document(job, "config") or {},

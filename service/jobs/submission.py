@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -68,6 +68,9 @@ class JobRequest:
         Life of the results [days]; by default that of the settings.
     time_limit_s : float, optional
         Time that the job may run [s].
+    companions : mapping
+        Id of a further uploaded file by its role beside a single exposure: ``mask``, ``variance``, ``weight``,
+        ``ivar``, ``sigma``.
     """
 
     exposures: tuple[str, ...]
@@ -79,6 +82,7 @@ class JobRequest:
     run_id: str | None = None
     destruction_days: float | None = None
     time_limit_s: float | None = None
+    companions: Mapping[str, str] = field(default_factory=dict)
 
 
 class Submissions:
@@ -191,9 +195,11 @@ class Submissions:
             if known is not None:
                 return known, False
         self._check_room(transaction, scope)
-        exposures = self._exposures(transaction, scope, request)
+        exposures = self._exposures(transaction, scope, request.exposures)
+        others = self._exposures(transaction, scope, tuple(request.companions.values()))
+        companions = dict(zip(request.companions, others, strict=True))
         references = self._references(transaction, scope, request)
-        spec = _spec(request, exposures, references)
+        spec = _spec(request, exposures, companions, references)
         now = transaction.now()
         days = self._settings.destruction_days if request.destruction_days is None else request.destruction_days
         changes = self._storage.job_changes
@@ -204,7 +210,7 @@ class Submissions:
                 "id": job_id,
                 "owner": scope.name,
                 "run_id": request.run_id,
-                "dedup_key": _dedup_key(exposures, references, config, request.metadata),
+                "dedup_key": _dedup_key(spec, config),
                 "priority": request.priority,
                 "spec": spec,
                 "max_attempts": self._settings.max_attempts,
@@ -215,6 +221,7 @@ class Submissions:
         )
         changes.set_document(transaction, job, "config", config)
         inputs = [("exposure", record.id, record.sha256) for record in exposures]
+        inputs += [("companion", record.id, record.sha256) for record in others]
         inputs += [("refcat", record.id, record.sha256) for record in references.values() if record is not None]
         changes.add_inputs(transaction, job, inputs)
         return job, True
@@ -238,6 +245,8 @@ class Submissions:
             raise InvalidRequestError("exposures", "name one exposure, or two snaps")
         if len(set(request.exposures)) != len(request.exposures):
             raise InvalidRequestError("exposures", "two snaps are two different exposures")
+        if request.companions and len(request.exposures) != 1:
+            raise InvalidRequestError("companions", "belong to a single exposure")
         unknown = sorted(set(request.references) - set(_USES))
         if unknown:
             raise InvalidRequestError("references", f"{unknown[0]!r} is not a use; there are {', '.join(_USES)}")
@@ -256,12 +265,13 @@ class Submissions:
         if self._storage.job_changes.count_waiting(transaction, scope) >= limit:
             raise QueueFullError(limit)
 
-    def _exposures(self, transaction: Transaction, scope: Scope, request: JobRequest) -> list[ExposureRecord]:
-        records = self._storage.exposures.get_many(transaction, scope, request.exposures)
-        for exposure_id, record in zip(request.exposures, records, strict=True):
+    def _exposures(self, transaction: Transaction, scope: Scope, ids: Sequence[str]) -> list[ExposureRecord]:
+        records = []
+        for exposure_id, record in zip(ids, self._storage.exposures.get_many(transaction, scope, ids), strict=True):
             if record is None:
                 raise UnknownExposureError(exposure_id)
-        return [record for record in records if record is not None]
+            records.append(record)
+        return records
 
     def _references(
         self, transaction: Transaction, scope: Scope, request: JobRequest
@@ -299,13 +309,14 @@ class Submissions:
 
 
 def _spec(
-    request: JobRequest, exposures: list[ExposureRecord], references: Mapping[str, RefcatRecord | None]
+    request: JobRequest,
+    exposures: Sequence[ExposureRecord],
+    companions: Mapping[str, ExposureRecord],
+    references: Mapping[str, RefcatRecord | None],
 ) -> dict[str, Any]:
     return {
-        "exposures": [
-            {"id": record.id, "sha256": record.sha256, "filename": record.filename, "format": record.format}
-            for record in exposures
-        ],
+        "exposures": [_file(record) for record in exposures],
+        "companions": {role: _file(record) for role, record in companions.items()},
         "references": {
             use: None if record is None else {"name": record.name, "sha256": record.sha256}
             for use, record in references.items()
@@ -316,19 +327,19 @@ def _spec(
     }
 
 
-def _dedup_key(
-    exposures: list[ExposureRecord],
-    references: Mapping[str, RefcatRecord | None],
-    config: Mapping[str, Any],
-    overrides: Mapping[str, Any],
-) -> str:
+def _file(record: ExposureRecord) -> dict[str, Any]:
+    return {"id": record.id, "sha256": record.sha256, "filename": record.filename, "format": record.format}
+
+
+def _dedup_key(spec: Mapping[str, Any], config: Mapping[str, Any]) -> str:
     """Equal for jobs that would compute the same: same bytes, references, configuration, overrides and code."""
     return digest(
         {
-            "exposures": [record.sha256 for record in exposures],
-            "references": {use: None if record is None else record.sha256 for use, record in references.items()},
+            "exposures": [given["sha256"] for given in spec["exposures"]],
+            "companions": {role: given["sha256"] for role, given in spec["companions"].items()},
+            "references": {use: given and given["sha256"] for use, given in spec["references"].items()},
             "config": config,
-            "metadata": dict(overrides),
+            "metadata": spec["metadata"],
             "code": code_version(),
         }
     )

@@ -13,7 +13,11 @@ if TYPE_CHECKING:
 
     from service.jobs.outcome import JobOutcome
 
-__all__ = ["Reporter", "Task", "TaskFunction", "load_task"]
+__all__ = ["Reporter", "Task", "TaskFunction", "TransientFault", "load_task"]
+
+
+class TransientFault(Exception):
+    """Something that the job needs is away now; another attempt may find it."""
 
 
 class Reporter:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from service.jobs import states
 from service.jobs.attempt import CANCELLED, LOST, SHUTDOWN, Attempt
+from service.jobs.embedded import WorkerProcess
 from service.jobs.engine import DbosDelivery, DbosReceiver, Delivery
 from service.jobs.parent import die_with_parent
 from service.jobs.prepare import prepare
@@ -22,16 +23,18 @@ from service.jobs.reconcile import Reconciler
 from service.jobs.runner import Child, ChildStartError, Spawner
 from service.jobs.scratch import clear_scratch
 from service.jobs.spec import child_spec
+from service.jobs.task import load_task
 from service.settings import Settings
 from service.storage import Storage
 from service.storage.errors import StorageUnavailableError
+from service.storage.records import Scope
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from service.storage.records import JobRecord
 
-__all__ = ["Worker", "main", "run_worker"]
+__all__ = ["Worker", "WorkerProcess", "main", "run_worker", "warmup"]
 
 logger = logging.getLogger(__name__)
 
@@ -79,9 +82,12 @@ class Worker:
         while not self._stopping.wait(0.5):
             pass
         self._drain()
+        untouched = self._received()
         self._ended.set()
         for thread in threads:
             thread.join()
+        self._receiver.stop()
+        self._give_back(untouched)
         self._close()
 
     def stop(self) -> None:
@@ -219,10 +225,15 @@ class Worker:
         with self._lock:
             return set(self._under_way)
 
+    def _give_back(self, deliveries: set[Delivery]) -> None:
+        """Send again what was received too late to be claimed: the engine counts it as done."""
+        for delivery in deliveries:
+            job = self._storage.jobs.get(Scope.everything(), delivery.job_id)
+            if job is not None:
+                self._delivery.forget(delivery)
+                self._delivery.send(delivery, priority=job.priority)
+
     def _close(self) -> None:
-        self._receiver.stop()
-        for delivery in self._received():
-            self._delivery.resume(delivery)
         while not self._idle.empty():
             child = self._idle.get()
             if child is not None:
@@ -241,6 +252,14 @@ def run_worker(settings: Settings) -> int:
         signal.signal(number, _stopper(worker.stop))
     worker.run()
     return 0
+
+
+def warmup(settings: Settings) -> None:
+    """Compile the kernels into the cache directory of the settings, so that no job has to."""
+    settings.numba_cache_dir.mkdir(parents=True, exist_ok=True)
+    os.environ["NUMBA_CACHE_DIR"] = str(settings.numba_cache_dir.absolute())
+    _, warm_up = load_task(settings.task)
+    warm_up()
 
 
 def _stopper(stop: Callable[[], None]) -> Callable[[int, object], None]:

@@ -1,8 +1,7 @@
-"""What the repositories share: the owner filter, JSON that databases accept, inserts that may meet a twin."""
+"""What the repositories share: the owner filter, and inserts that may meet a twin."""
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
@@ -14,7 +13,7 @@ if TYPE_CHECKING:
     from service.storage.database import Database, Transaction
     from service.storage.records import Scope
 
-__all__ = ["Repository", "clean_json", "insert_unless_there", "visible"]
+__all__ = ["Repository", "insert_unless_there", "visible"]
 
 
 class Repository:
@@ -33,23 +32,6 @@ class Repository:
 def visible(column: sa.Column[Any], scope: Scope) -> sa.ColumnElement[bool]:
     """The condition that every query of a scope carries."""
     return sa.true() if scope.owner is None else column == scope.owner
-
-
-def clean_json(value: Any) -> Any:
-    """A value as JSON knows it: no NaN or infinity, no NUL in text, plain numbers, lists and string keys."""
-    if isinstance(value, str):
-        return value.replace("\x00", "")
-    if value is None or isinstance(value, bool | int):
-        return value
-    if isinstance(value, float):
-        return float(value) if math.isfinite(value) else None
-    if hasattr(value, "items"):
-        return {str(key).replace("\x00", ""): clean_json(item) for key, item in value.items()}
-    if isinstance(value, list | tuple | set | frozenset):
-        return [clean_json(item) for item in value]
-    if hasattr(value, "tolist"):  # numpy scalars and arrays
-        return clean_json(value.tolist())
-    return str(value)
 
 
 def insert_unless_there(transaction: Transaction, table: sa.Table, values: Mapping[str, Any]) -> bool:

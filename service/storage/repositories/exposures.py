@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from service.storage.errors import InUseError, NotFoundError
+from service.storage.json_values import clean_json
 from service.storage.records import ACTIVE_PHASES, BlobRef, ExposureRecord, Page, Scope, new_id
-from service.storage.repositories.base import Repository, clean_json, insert_unless_there, visible
+from service.storage.repositories.base import Repository, insert_unless_there, visible
 from service.storage.tables import exposures, job_inputs, jobs
 
 if TYPE_CHECKING:

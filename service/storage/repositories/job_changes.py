@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
+from service.storage.json_values import clean_json
 from service.storage.records import Fence, JobRecord, Phase, ProductRecord, Scope, StageRecord
-from service.storage.repositories.base import Repository, clean_json, visible
+from service.storage.repositories.base import Repository, visible
 from service.storage.repositories.jobs import job_record
 from service.storage.tables import (
     idempotency_keys,

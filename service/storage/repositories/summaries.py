@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from service.exposure.summary import summary_fields
+from service.storage.json_values import clean_json
 from service.storage.records import JobRecord, Page, Scope
-from service.storage.repositories.base import Repository, clean_json, visible
+from service.storage.repositories.base import Repository, visible
 from service.storage.tables import jobs, summaries
 
 if TYPE_CHECKING:

@@ -1,0 +1,258 @@
+"""The work of a job: read, calibrate, write. With and without a service around it."""
+
+from __future__ import annotations
+
+import json
+import logging
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from service import formats, refcats
+from service.calibration.calibrate_image import CalibrateImage, References
+from service.calibration.config import CalibrateImageConfig
+from service.jobs.configuration import resolved_config
+from service.jobs.outcome import JobError, JobOutcome
+from service.jobs.product_files import write_products
+from service.jobs.provenance import file_sha256, identity, provenance
+from service.jobs.stages import StageClock
+from service.jobs.task import TransientFault
+from service.storage.json_values import clean_json
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from service.calibration.result import CalibrationResult
+    from service.exposure.reference import ReferenceLoader
+    from service.jobs.task import Task
+
+__all__ = ["calibrate_files", "run_job", "warm_up"]
+
+logger = logging.getLogger("visitcal")
+
+_USES = ("astrometry", "photometry")
+
+
+@dataclass(frozen=True, slots=True)
+class _Inputs:
+    """Everything that a calibration needs, with paths in place of names."""
+
+    exposures: Sequence[Mapping[str, Any]]  # path, sha256, filename
+    companions: Mapping[str, Path]
+    loaders: Mapping[str, ReferenceLoader | None]
+    references: Mapping[str, Mapping[str, Any] | None]  # name, sha256
+    preset: str
+    config: dict[str, Any]
+    metadata: Mapping[str, Any]
+    limits: formats.ReadLimits
+
+
+def run_job(task: Task) -> JobOutcome:
+    """Run the job of a task: what the child processes of the workers do.
+
+    Parameters
+    ----------
+    task : Task
+        Its ``spec`` is that of `service.jobs.spec.child_spec`.
+
+    Returns
+    -------
+    JobOutcome
+        Also where the input cannot be read, or the calibration fails: those are results.
+
+    Raises
+    ------
+    TransientFault
+        The reference store cannot be read now.
+    """
+    spec, clock = task.spec, StageClock(task.report)
+    try:
+        inputs = _Inputs(
+            exposures=[{**exposure, "path": Path(exposure["path"])} for exposure in spec["exposures"]],
+            companions={role: Path(path) for role, path in spec["companions"].items()},
+            loaders={use: _stored(Path(spec["refcat_dir"]), spec["references"].get(use)) for use in _USES},
+            references=spec["references"],
+            preset=spec["preset"],
+            config=spec["config"],
+            metadata=spec["metadata"],
+            limits=formats.ReadLimits(max_pixels=spec["max_pixels"]),
+        )
+        return _calibrate(inputs, task.directory, clock)
+    except refcats.RefcatUnavailableError as error:
+        raise TransientFault(str(error)) from error
+    except (formats.FormatError, refcats.RefcatError) as error:
+        return JobOutcome(error=_input_error(error, clock.stage), stages=clock.finished)
+
+
+def calibrate_files(
+    paths: Sequence[Path],
+    *,
+    references: Mapping[str, Path | None],
+    out_dir: Path,
+    reference_columns: Mapping[str, str] | None = None,
+    config: Mapping[str, Any] | None = None,
+    preset: str = "generic",
+    metadata: Mapping[str, Any] | None = None,
+    companions: Mapping[str, Path] | None = None,
+    on_progress: Callable[[str, float, dict[str, Any]], None] | None = None,
+) -> JobOutcome:
+    """Calibrate without a service; the files go to a directory.
+
+    Parameters
+    ----------
+    paths : sequence of Path
+        One exposure, or two snaps.
+    references : mapping of str to Path or None
+        Reference file by use (``astrometry``, ``photometry``); None leaves that fit out.
+    out_dir : Path
+        Gets ``summary.json``, ``metadata.json``, ``config.json``, ``provenance.json``, ``job.json`` and one file a
+        product.
+    reference_columns : mapping of str to str, optional
+        Our names of reference columns to those in the file.
+    config : mapping, optional
+        Configuration values over those of the preset.
+    preset : str
+        Named set of configuration values.
+    metadata : mapping, optional
+        Values over those in the file.
+    companions : mapping of str to Path, optional
+        Further files of one exposure by role: ``mask``, ``variance``, ``weight``, ``ivar``, ``sigma``.
+    on_progress : callable, optional
+        Called with stage, fraction and numbers as each stage begins and ends.
+
+    Returns
+    -------
+    JobOutcome
+        Complete, or with an error and partial products.
+
+    Raises
+    ------
+    FormatError, RefcatError, JobRequestError
+        The input or the configuration is refused; nothing was written.
+    """
+    complete = resolved_config(preset, config or {})
+    # One file that serves both uses is read once.
+    opened = {path: refcats.load_table(path, columns=reference_columns) for path in set(references.values()) if path}
+    given = {use: references.get(use) for use in _USES}
+    inputs = _Inputs(
+        exposures=[{"path": path, "sha256": file_sha256(path), "filename": path.name} for path in paths],
+        companions=companions or {},
+        loaders={use: None if path is None else opened[path] for use, path in given.items()},
+        references={
+            use: None if path is None else {"name": path.name, "sha256": file_sha256(path)}
+            for use, path in given.items()
+        },
+        preset=preset,
+        config=complete,
+        metadata=metadata or {},
+        limits=formats.ReadLimits(),
+    )
+    out_dir.mkdir(parents=True, exist_ok=True)
+    outcome = _calibrate(inputs, out_dir, StageClock(on_progress))
+    documents = {
+        "summary": outcome.summary,
+        "metadata": outcome.metadata,
+        "config": complete,
+        "provenance": outcome.provenance,
+        "job": _job_document(outcome),
+    }
+    for name, document in documents.items():
+        (out_dir / f"{name}.json").write_text(json.dumps(clean_json(document), indent=1) + "\n")
+    return outcome
+
+
+def warm_up() -> None:
+    """Compile or load every kernel, and import what a job imports, on a small simulated exposure."""
+    from service.simulation import SimulationConfig, simulate, write_simulation  # not needed after this
+
+    with tempfile.TemporaryDirectory(prefix="visitcal-warm-up-") as directory:
+        simulation = simulate(SimulationConfig(size=512, n_stars=220, n_galaxies=10, seed=3))
+        files = write_simulation(simulation, Path(directory))
+        outcome = calibrate_files(
+            [files["exposure"]],
+            references=dict.fromkeys(_USES, files["references"]),
+            out_dir=Path(directory) / "out",
+        )
+    if outcome.error is not None:
+        logger.warning("the warm-up ended early: %s", outcome.error.message)
+
+
+def _calibrate(inputs: _Inputs, directory: Path, clock: StageClock) -> JobOutcome:
+    with clock.reading() as numbers:
+        read = [
+            formats.read_exposure(
+                given["path"], metadata=inputs.metadata, companions=inputs.companions, limits=inputs.limits
+            )
+            for given in inputs.exposures
+        ]
+        height, width = read[0].exposure.masked_image.shape
+        numbers |= {"width": width, "height": height, "format": read[0].format}
+    config = CalibrateImageConfig.model_validate(inputs.config)
+    references = References(inputs.loaders["astrometry"], inputs.loaders["photometry"])
+    what = identity(read[0].exposure)
+    result = CalibrateImage(config).run([given.exposure for given in read], references, clock)
+    failed_stage = clock.stage
+    with clock.writing() as numbers:
+        products = write_products(result, directory)
+        numbers["files"] = len(products)
+    return JobOutcome(
+        error=_algorithm_error(result, failed_stage),
+        warnings=tuple(warning for given in read for warning in given.warnings) + tuple(result.warnings),
+        stages=clock.finished,
+        summary=result.summary.as_dict(),
+        identity=what,
+        metadata=result.metadata,
+        provenance=provenance(inputs.exposures, read, inputs.references, preset=inputs.preset, config=inputs.config),
+        products=products,
+    )
+
+
+def _stored(store: Path, reference: Mapping[str, Any] | None) -> ReferenceLoader | None:
+    if reference is None:
+        return None
+    catalog = refcats.open_catalog(store, reference["name"])
+    if catalog.info.sha256 != reference["sha256"]:
+        raise refcats.RefcatError(
+            "refcat.changed", f"'{reference['name']}' is another catalogue now than the one the job was given"
+        )
+    return catalog
+
+
+def _algorithm_error(result: CalibrationResult, stage: str | None) -> JobError | None:
+    failure = result.failure
+    if failure is None:
+        return None
+    return JobError(
+        code=failure.code,
+        type=failure.type_name,
+        message=failure.message,
+        stage=result.metadata.get("failure", {}).get("stage", stage),
+        numbers=dict(failure.numbers),
+        hint=failure.hint,
+        suggested_config=dict(failure.suggested_config),
+    )
+
+
+def _input_error(error: formats.FormatError | refcats.RefcatError, stage: str | None) -> JobError:
+    return JobError(
+        code=error.code,
+        type=type(error).__name__,
+        message=error.message,
+        stage=stage,
+        numbers=dict(error.numbers),
+        hint="The input cannot be used as it is; /v1/inspect tells what is read from a file.",
+    )
+
+
+def _job_document(outcome: JobOutcome) -> dict[str, Any]:
+    return {
+        "phase": outcome.phase,
+        "error": None if outcome.error is None else outcome.error.document(),
+        "warnings": list(outcome.warnings),
+        "stages": [asdict(stage) for stage in outcome.stages],
+        "products": [
+            {"product": p.product, "format": p.format, "file": Path(p.path).name, "rows": p.rows}
+            for p in outcome.products
+        ],
+    }

@@ -1,0 +1,102 @@
+"""Where a result comes from: inputs, configuration, code, references, and the origin of every metadata value."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from typing import TYPE_CHECKING, Any
+
+from service.jobs.configuration import digest
+from service.jobs.version import code_version, library_versions
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from service.exposure.exposure import Exposure
+    from service.formats import ReadResult
+
+__all__ = ["file_sha256", "identity", "provenance"]
+
+_CHUNK_BYTES = 1 << 20
+# Leap seconds are known for these only; a header with another date is wrong anyway.
+_FIRST_MJD, _LAST_MJD = 41317.0, 88069.0
+
+
+def provenance(
+    inputs: Sequence[Mapping[str, Any]],
+    read: Sequence[ReadResult],
+    references: Mapping[str, Mapping[str, Any] | None],
+    *,
+    preset: str,
+    config: Mapping[str, Any],
+) -> dict[str, Any]:
+    """The provenance document of a job.
+
+    Parameters
+    ----------
+    inputs : sequence of mapping
+        ``sha256`` and ``filename`` of each exposure.
+    read : sequence of ReadResult
+        What was read from each.
+    references : mapping
+        ``name`` and ``sha256`` by use; None where that fit was left out.
+    preset : str
+        Named set of values that the configuration started from.
+    config : mapping
+        Complete configuration.
+
+    Returns
+    -------
+    dict
+        JSON values.
+    """
+    return {
+        "code_version": code_version(),
+        "libraries": library_versions(),
+        "preset": preset,
+        "config_sha256": digest(config),
+        "references": {use: None if given is None else dict(given) for use, given in references.items()},
+        "inputs": [
+            {
+                "sha256": given["sha256"],
+                "filename": given["filename"],
+                "format": result.format,
+                "metadata": {
+                    name: {"value": value, "origin": result.origins.get(name)} for name, value in result.values.items()
+                },
+            }
+            for given, result in zip(inputs, read, strict=True)
+        ],
+    }
+
+
+def identity(exposure: Exposure) -> dict[str, Any]:
+    """What an exposure is of, for the summary table; None where unknown."""
+    detector = exposure.detector
+    return {
+        "instrument": exposure.visit_info.instrument,
+        "band": exposure.filter.band,
+        "physical_filter": exposure.filter.physical,
+        "visit": exposure.visit_info.visit or None,
+        "detector": None if detector is None else detector.id,
+        "observed_at": _utc(exposure.visit_info.mjd_mid_tai),
+    }
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 (hex) of a file."""
+    value = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK_BYTES):
+            value.update(chunk)
+    return value.hexdigest()
+
+
+def _utc(mjd_tai: float) -> str | None:
+    """ISO 8601 in UTC of a moment in TAI."""
+    if not (math.isfinite(mjd_tai) and _FIRST_MJD <= mjd_tai <= _LAST_MJD):
+        return None
+    from astropy.time import Time  # slow to import, and not every caller comes here
+
+    return f"{Time(mjd_tai, format='mjd', scale='tai').utc.isot}+00:00"
