@@ -66,7 +66,7 @@ def clipped_statistics(values: ArrayLike, *, num_sigma: float = 3.0, num_iter: i
     values : array_like
         Any shape; values that are not finite are left out.
     num_sigma : float
-        Clipping limit.
+        Clipping limit; infinity for no clipping.
     num_iter : int
         Number of passes, at least 1.
 
@@ -79,7 +79,7 @@ def clipped_statistics(values: ArrayLike, *, num_sigma: float = 3.0, num_iter: i
     if not data.size:
         return ClippedStatistics(np.nan, np.nan, np.nan, 0)
     lower, median, upper = (float(q) for q in np.quantile(data, (0.25, 0.5, 0.75)))
-    center, limit = median, num_sigma * IQR_TO_STDEV * (upper - lower)
+    center, limit = median, num_sigma * IQR_TO_STDEV * (upper - lower) if num_sigma < np.inf else np.inf
     kept = data
     for _ in range(num_iter):
         kept = data[np.abs(data - center) <= limit]
@@ -87,7 +87,7 @@ def clipped_statistics(values: ArrayLike, *, num_sigma: float = 3.0, num_iter: i
             return ClippedStatistics(np.nan, np.nan, median, 0)
         center = float(kept.mean())
         stdev = float(kept.std(ddof=1)) if kept.size > 1 else np.nan
-        limit = num_sigma * stdev
+        limit = num_sigma * stdev if num_sigma < np.inf else np.inf
         if kept.size == 1:
             break
     return ClippedStatistics(center, stdev, median, kept.size)

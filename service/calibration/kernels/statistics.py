@@ -228,11 +228,12 @@ def clipped_moments(
     """Mean, sample variance and number after clipping, and the median of all values."""
     quartiles = quantiles(values, np.array([0.25, 0.5, 0.75]))
     center = median = quartiles[1]
-    limit = num_sigma * _IQR_TO_STDEV * (quartiles[2] - quartiles[0])
+    # without a limit nothing is cut, not even where the quartiles are equal
+    limit = num_sigma * _IQR_TO_STDEV * (quartiles[2] - quartiles[0]) if num_sigma < np.inf else np.inf
     mean, variance, n = np.nan, np.nan, 0
     for _ in range(num_iter):
         mean, variance, n = moments(values, center, limit)
         if n <= 1:  # no width to clip with
             break
-        center, limit = mean, num_sigma * np.sqrt(variance)
+        center, limit = mean, num_sigma * np.sqrt(variance) if num_sigma < np.inf else np.inf
     return mean, variance, n, median

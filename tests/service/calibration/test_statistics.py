@@ -114,3 +114,12 @@ def test_few_values() -> None:
     single = plane_statistics(np.array([[4.0]], np.float32))
     assert (single.mean, single.n_kept) == (4.0, 1)
     assert np.isnan(single.stdev)
+
+
+def test_no_clipping_without_a_limit() -> None:
+    values = np.random.default_rng(0).standard_cauchy((60, 50)).astype(np.float32)
+    for data in (values, np.full((60, 50), 3.0, np.float32), np.where(values > 100, values, 3).astype(np.float32)):
+        for found in (plane_statistics(data, num_sigma=np.inf), clipped_statistics(data, num_sigma=np.inf)):
+            assert found.n_kept == data.size
+            assert found.mean == pytest.approx(data.mean(dtype=np.float64), rel=1e-9)
+            assert found.stdev == pytest.approx(data.std(ddof=1, dtype=np.float64), rel=1e-9)
