@@ -38,6 +38,16 @@ class DeblendConfig(ConfigModel):
     psf_chisq_2b: float = Field(
         1.5, gt=0, description="Largest chi2/dof of the fit with the PSF at the shifted position."
     )
+    invert_psf_shift: bool = Field(
+        False,
+        description="Re-centre a shifted PSF to the wrong side, so that it never fits and shifted point sources get"
+        " symmetric templates (parity: true).",
+    )
+    fail_on_unseen_neighbors: bool = Field(
+        False,
+        description="Give up the fit of a point source where it includes a neighbour of which it sees nothing"
+        " (parity: true).",
+    )
     tiny_footprint_size: int = Field(
         2, ge=2, description="Peaks with a fit region no wider are skipped.", json_schema_extra={"unit": "px"}
     )

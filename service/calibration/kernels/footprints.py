@@ -10,7 +10,7 @@ from numba import njit
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["connected", "dilated", "painted_bits", "threshold_runs"]
+__all__ = ["connected", "counted_bits", "dilated", "painted_bits", "threshold_runs"]
 
 
 @njit(cache=True, nogil=True)
@@ -254,3 +254,17 @@ def painted_bits(mask: NDArray[np.int32], spans: NDArray[np.int32], bits: np.int
         row = mask[spans[i, 0], spans[i, 1] : spans[i, 2] + 1]
         for x in range(row.shape[0]):
             row[x] |= bits
+
+
+@njit(cache=True, nogil=True)
+def counted_bits(
+    mask: NDArray[np.int32], spans: NDArray[np.int32], offsets: NDArray[np.int64], bits: np.int32
+) -> NDArray[np.int64]:
+    """Number of pixels of each footprint with any of ``bits`` set; spans lie inside the mask."""
+    counts = np.zeros(offsets.shape[0] - 1, np.int64)
+    for f in range(counts.shape[0]):
+        for i in range(offsets[f], offsets[f + 1]):
+            row = mask[spans[i, 0], spans[i, 1] : spans[i, 2] + 1]
+            for x in range(row.shape[0]):
+                counts[f] += (row[x] & bits) != 0
+    return counts
