@@ -182,6 +182,8 @@ def scan_headers(stream: BinaryIO, size: int, limits: ReadLimits, *, partial: bo
         offset += length + -(-data_size // BLOCK) * BLOCK
         if len(found) > limits.max_hdus:
             raise FormatError("format.too_large", f"the file has more than {limits.max_hdus} extensions")
+    if not found:
+        raise FormatError("format.not_fits", "the file is empty, or its beginning holds no complete header")
     return found
 
 
