@@ -69,8 +69,9 @@ def fill_depth(summary: ExposureSummaryStats, exposure: Exposure, config: Summar
     summary.effTimeSkyBgScale = _ratio(fiducials.sky_bg.get(band, _NAN), summary.skyBg / exposure_time)
     loss = fiducials.zero_point.get(band, _NAN) - (summary.zeroPoint - 2.5 * math.log10(exposure_time))
     transparency = 10.0 ** (-0.8 * loss)
+    limit = config.max_effective_transparency
     summary.effTimeZeroPointScale = (
-        transparency if math.isnan(transparency) else min(transparency, config.max_effective_transparency)
+        transparency if limit is None or math.isnan(transparency) else min(transparency, limit)
     )
 
 

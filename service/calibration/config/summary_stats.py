@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 from pydantic import Field
 from pydantic.config import JsonDict
 
@@ -75,8 +73,8 @@ class SummaryStatsConfig(ConfigModel):
         "base_PsfFlux_instFlux", description="aperture correction of psfApCorrSigmaScaledDelta"
     )
     mag_lim_snr: float = Field(5.0, gt=0, description="signal-to-noise ratio of magLim")
-    max_effective_transparency: float = Field(
-        math.inf, gt=0, description="upper limit of effTimeZeroPointScale", json_schema_extra={"default": None}
+    max_effective_transparency: float | None = Field(
+        None, gt=0, description="upper limit of effTimeZeroPointScale; null for none"
     )
     fiducials: FiducialsConfig = Field(FiducialsConfig(), description="reference conditions by band")
     use_parent_coordinates: bool = Field(
