@@ -101,7 +101,7 @@ class _Reader:
                 await self._data(data)
             case "part_end":
                 await self._end_part()
-            case "end":
+            case _:
                 self.complete = True
 
     def _start_part(self) -> None:

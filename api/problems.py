@@ -177,13 +177,18 @@ async def _of_anything(request: Request, error: Exception) -> JSONResponse:
     return problem_response(problem, _instance(request))
 
 
+def _family(kind: str) -> str:
+    """First part of a code: what storage calls a thing is for people."""
+    return {"reference catalogue": "refcat"}.get(kind, kind)
+
+
 def _not_found(error: Any) -> Problem:
-    code = f"{error.kind}.not_found"
+    code = f"{_family(error.kind)}.not_found"
     return Problem(code if code in PROBLEM_TYPES else "route.not_found", f"There is no {error.kind} {error.key}.")
 
 
 def _in_use(error: Any) -> Problem:
-    code = f"{error.kind}.in_use"
+    code = f"{_family(error.kind)}.in_use"
     return Problem(
         code if code in PROBLEM_TYPES else "request.failed",
         f"{error.kind.capitalize()} {error.key} is needed by {len(error.job_ids)} active job(s).",

@@ -29,7 +29,7 @@ _JOB_BODY: dict[str, Any] = {
         "content": {
             "application/json": {
                 "schema": {"$ref": "#/components/schemas/JobParameters"},
-                "example": JobParameters.model_config["json_schema_extra"]["examples"][0],  # type: ignore[index,call-overload]
+                "example": JobParameters.model_config["json_schema_extra"]["examples"][0],  # type: ignore[index]
             },
             "multipart/form-data": {
                 "schema": {

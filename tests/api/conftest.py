@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
@@ -130,12 +131,18 @@ class House:
         return job_id
 
 
-@pytest.fixture
-def house(tmp_path: Path) -> Iterator[House]:
-    settings = Settings(data_dir=tmp_path / "data", watch_interval=0.02, max_upload_bytes=1 << 20)
+@contextmanager
+def open_house(directory: Path) -> Iterator[House]:
+    settings = Settings(data_dir=directory / "data", watch_interval=0.02, max_upload_bytes=1 << 20)
     prepare(settings)
     with TestClient(create_app(settings), base_url="http://127.0.0.1:8470", raise_server_exceptions=False) as client:
-        yield House(client, settings, tmp_path)
+        yield House(client, settings, directory)
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> Iterator[House]:
+    with open_house(tmp_path) as house:
+        yield house
 
 
 @pytest.fixture

@@ -15,14 +15,20 @@ from astropy.io.votable import parse_single_table
 from PIL import Image
 
 from service.jobs.outcome import JobError
+from tests.api.conftest import House, open_house
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
-    from tests.api.conftest import House
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    with open_house(tmp_path_factory.mktemp("house")) as house:
+        yield house
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def job(house: House) -> str:
     return f"/v1/jobs/{house.completed()}"
 
@@ -278,25 +284,3 @@ def test_preview(house: House, job: str) -> None:
 def test_bad_previews_are_refused(house: House, job: str, query: str) -> None:
     answer = house.client.get(f"{job}/images/image.png?{query}")
     assert (answer.status_code, answer.json()["code"]) == (422, "request.invalid")
-
-
-# -- across jobs
-
-
-def test_summaries_across_jobs(house: House) -> None:
-    ids = [house.completed() for _ in range(3)]
-    seen, url = [], "/v1/summaries?band=r&fields=psfSigma,zeroPoint&limit=2"
-    while url:
-        answer = house.client.get(url)
-        seen += answer.json()["items"]
-        link = answer.headers.get("Link")
-        url = link[1:].split(">")[0] if link else ""
-    assert [item["job_id"] for item in seen] == ids[::-1]
-    assert seen[0]["psfSigma"] == pytest.approx(1.9)
-    assert seen[0]["zeroPoint"] is None
-    assert (seen[0]["instrument"], seen[0]["visit"], seen[0]["detector"]) == ("Sim", 42, 3)
-    assert "nPsfStar" not in seen[0]
-    assert house.client.get("/v1/summaries?band=g").json() == {"items": [], "next": None}
-    assert house.client.get("/v1/summaries?since=2999-01-01T00:00:00Z").json()["items"] == []
-    assert house.client.get("/v1/summaries?fields=nope").status_code == 422
-    assert house.client.get("/v1/summaries?since=yesterday").status_code == 422
