@@ -23,7 +23,8 @@ _MAX_EXPONENT = 14.0
 _MAX_HALF_SIZE = 1000.0
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+# here and below, reassociation lets the sums run in vector registers; results change by rounding only
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"reassoc", "contract"})
 def _disc_sums(
     image: NDArray[np.float32], variance: NDArray[np.float32], x: float, y: float, radius: float
 ) -> tuple[float, float]:
@@ -191,6 +192,51 @@ def measure_gaussian_fluxes(
         values[i, 1] = 2.0 * np.sqrt(max(variance[int(y), int(x)], 0.0) * np.pi * np.sqrt(determinant))
 
 
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"reassoc", "contract"})
+def _psf_sums(
+    image: NDArray[np.float32],
+    variance: NDArray[np.float32],
+    mask: NDArray[np.int32],
+    bad_bits: int,
+    stamp: NDArray[np.float32],
+    box: tuple[int, int, int, int, int, int],
+) -> tuple[int, float, float, float, float]:
+    """Number of good pixels and sums of phi, phi^2, phi d and phi^2 v over them."""
+    y0, x0, j_low, j_high, i_low, i_high = box
+    n = 0
+    phi_sum = phi_square = phi_data = phi_variance = 0.0
+    for j in range(j_low, j_high):
+        for i in range(i_low, i_high):
+            if not mask[y0 + j, x0 + i] & bad_bits:
+                phi = np.float64(stamp[j, i])
+                n += 1
+                phi_sum += phi
+                phi_square += phi * phi
+                phi_data += phi * image[y0 + j, x0 + i]
+                phi_variance += phi * phi * variance[y0 + j, x0 + i]
+    return n, phi_sum, phi_square, phi_data, phi_variance
+
+
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"reassoc", "contract"})
+def _psf_chi2(
+    image: NDArray[np.float32],
+    variance: NDArray[np.float32],
+    mask: NDArray[np.int32],
+    bad_bits: int,
+    stamp: NDArray[np.float32],
+    box: tuple[int, int, int, int, int, int],
+    flux: float,
+) -> float:
+    y0, x0, j_low, j_high, i_low, i_high = box
+    chi2 = 0.0
+    for j in range(j_low, j_high):
+        for i in range(i_low, i_high):
+            if not mask[y0 + j, x0 + i] & bad_bits:
+                residual = image[y0 + j, x0 + i] - flux * stamp[j, i]
+                chi2 += residual * residual / variance[y0 + j, x0 + i]
+    return chi2
+
+
 @njit(cache=True, nogil=True, error_model="numpy")
 def measure_psf_fluxes(
     plane: NoiseReplacedPlane,
@@ -237,31 +283,13 @@ def measure_psf_fluxes(
         i_low, i_high = max(-x0[k], 0), min(width - x0[k], stamp.shape[1])
         truncated[i] = j_high - j_low < stamp.shape[0] or i_high - i_low < stamp.shape[1]
         show_source(plane, i)
-        n = 0
-        phi_sum = phi_square = phi_data = phi_variance = 0.0
-        for dj in range(j_low, j_high):
-            for di in range(i_low, i_high):
-                row, column = y0[k] + dj, x0[k] + di
-                if mask[row, column] & bad_bits:
-                    continue
-                phi = np.float64(stamp[dj, di])
-                n += 1
-                phi_sum += phi
-                phi_square += phi * phi
-                phi_data += phi * plane.work[row, column]
-                phi_variance += phi * phi * variance[row, column]
+        box = (y0[k], x0[k], j_low, j_high, i_low, i_high)
+        n, phi_sum, phi_square, phi_data, phi_variance = _psf_sums(plane.work, variance, mask, bad_bits, stamp, box)
         pixels[i] = n
         if n > 0 and phi_square > 0.0:
             flux = phi_data / phi_square
-            chi2 = 0.0
-            for dj in range(j_low, j_high):
-                for di in range(i_low, i_high):
-                    row, column = y0[k] + dj, x0[k] + di
-                    if not mask[row, column] & bad_bits:
-                        residual = plane.work[row, column] - flux * stamp[dj, di]
-                        chi2 += residual * residual / variance[row, column]
             values[i, 0] = flux
             values[i, 1] = np.sqrt(phi_variance) / phi_square
             values[i, 2] = phi_sum * phi_sum / phi_square
-            values[i, 3] = chi2
+            values[i, 3] = _psf_chi2(plane.work, variance, mask, bad_bits, stamp, box, flux)
         hide_source(plane, i)

@@ -10,7 +10,7 @@ from numba import njit
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["NoiseReplacedPlane", "draw_noise", "hide_all", "hide_source", "show_source", "ziggurat_tables"]
+__all__ = ["NoiseReplacedPlane", "draw_noise", "hide_source", "hide_sources", "show_source", "ziggurat_tables"]
 
 _STATE_SIZE = 624
 _TAIL_START = 3.44428647676  # 128 strips of equal area, the tail strip being R + 1/R wide
@@ -68,7 +68,7 @@ def _twist(state: NDArray[np.uint32]) -> None:
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _next(state: NDArray[np.uint32], cursor: NDArray[np.int64]) -> int:
+def _next(state: NDArray[np.uint32], cursor: NDArray[np.int64]) -> np.int64:
     """Next 32 bits of the Mersenne twister MT19937."""
     if cursor[0] >= _STATE_SIZE:
         _twist(state)
@@ -79,7 +79,7 @@ def _next(state: NDArray[np.uint32], cursor: NDArray[np.int64]) -> int:
     y ^= (y << np.uint32(7)) & np.uint32(0x9D2C5680)
     y ^= (y << np.uint32(15)) & np.uint32(0xEFC60000)
     y ^= y >> np.uint32(18)
-    return int(y)
+    return np.int64(y)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -197,7 +197,7 @@ def hide_source(plane: NoiseReplacedPlane, source: int) -> None:
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def hide_all(plane: NoiseReplacedPlane) -> None:
-    """Replace all sources by their noise, in catalogue order."""
-    for source in range(len(plane.span_offsets) - 1):
+def hide_sources(plane: NoiseReplacedPlane, rows: NDArray[np.int64]) -> None:
+    """Replace sources by their noise, one after the other."""
+    for source in rows:
         hide_source(plane, source)

@@ -34,7 +34,8 @@ def measure_sdss_centroid(context: MeasurementContext, config: SdssCentroidConfi
     flags = np.zeros((len(start), len(CENTROID_FLAGS)), bool)
     for rows in context.chunks():
         pixel = np.floor(np.where(np.isfinite(start[rows]), start[rows], context.psf.average_position) + 0.5)
-        sigmas = determinant_radii(context.psf.shapes(pixel[:, 0], pixel[:, 1]))
+        context.psf_shapes[rows] = context.psf.shapes(pixel[:, 0], pixel[:, 1])
+        sigmas = determinant_radii(context.psf_shapes[rows])
         kernels = context.psf.kernel_images(pixel[:, 0], pixel[:, 1])
         context.invalid_psf[rows] |= ~np.isfinite(sigmas)
         measure_centroids(

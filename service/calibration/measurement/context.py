@@ -38,6 +38,17 @@ class MeasurementContext:
         Pixels in which all sources are hidden, array coordinates.
     keep_stale : bool
         Earlier flags stay set, and earlier values where there is no new one.
+
+    Attributes
+    ----------
+    order : ndarray of int64, shape (n,)
+        Rows in the order in which they are measured.
+    blended : ndarray of int64
+        Rows of parents and children, whose footprints overlap.
+    psf_shapes : ndarray of float64, shape (n, 3)
+        Ixx, Iyy, Ixy of the PSF in px^2 at the pixels where the centroids were looked for.
+    invalid_psf : ndarray of bool, shape (n,)
+        Where the PSF could not be evaluated.
     """
 
     catalog: SourceCatalog
@@ -46,10 +57,13 @@ class MeasurementContext:
     plane: NoiseReplacedPlane
     keep_stale: bool = False
     order: NDArray[np.int64] = field(init=False)
+    blended: NDArray[np.int64] = field(init=False)
+    psf_shapes: NDArray[np.float64] = field(init=False)
     invalid_psf: NDArray[np.bool_] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.order = _measurement_order(self.catalog)
+        self.order, self.blended = _measurement_order(self.catalog)
+        self.psf_shapes = np.full((len(self.catalog), 3), np.nan)
         self.invalid_psf = np.zeros(len(self.catalog), bool)
 
     @property
@@ -91,10 +105,11 @@ class MeasurementContext:
             self.catalog[name] = values | self.catalog[name] if self.keep_stale else values
 
 
-def _measurement_order(catalog: SourceCatalog) -> NDArray[np.int64]:
-    """Rows in upstream's order: families in catalogue order, the children of a blend before their parent.
+def _measurement_order(catalog: SourceCatalog) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Rows in upstream's order, and the rows of families that have children.
 
-    It decides whose noise remains where footprints overlap.
+    Families come in catalogue order, the children of a blend before their parent: it decides whose noise remains where
+    footprints overlap.
     """
     ids, parents = catalog["id"], catalog["parent"]
     family = np.arange(len(catalog))
@@ -104,4 +119,7 @@ def _measurement_order(catalog: SourceCatalog) -> NDArray[np.int64]:
         at = np.minimum(np.searchsorted(ids, parents[children], sorter=by_id), len(ids) - 1)
         known = ids[by_id[at]] == parents[children]
         family[children[known]] = by_id[at[known]]
-    return np.lexsort((np.arange(len(catalog)), parents == 0, family)).astype(np.int64)
+    order = np.lexsort((np.arange(len(catalog)), parents == 0, family)).astype(np.int64)
+    crowded = np.zeros(len(catalog), bool)
+    crowded[children] = crowded[family[children]] = True
+    return order, np.flatnonzero(crowded)

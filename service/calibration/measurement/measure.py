@@ -5,18 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from service.calibration.kernels.noise_replacement import hide_all
+from service.calibration.kernels.noise_replacement import hide_sources
 from service.calibration.measurement.aperture_flux import measure_circular_aperture_flux
 from service.calibration.measurement.centroid import measure_sdss_centroid
 from service.calibration.measurement.compensated_tophat import measure_compensated_tophat_flux
 from service.calibration.measurement.context import MeasurementContext
 from service.calibration.measurement.extendedness import measure_size_extendedness
 from service.calibration.measurement.gaussian_flux import measure_gaussian_flux
-from service.calibration.measurement.moments import (
-    measure_hsm_psf_moments,
-    measure_hsm_source_moments,
-    psf_trace_radii,
-)
+from service.calibration.measurement.moments import measure_hsm_psf_moments, measure_hsm_source_moments
 from service.calibration.measurement.noise_replacement import clipped_mean_std, noise_replaced_plane, plain_plane
 from service.calibration.measurement.pixel_flags import measure_pixel_flags
 from service.calibration.measurement.psf_flux import measure_psf_flux
@@ -88,22 +84,21 @@ def measure(catalog: SourceCatalog, exposure: Exposure, config: MeasurementConfi
 
 
 def _run(context: MeasurementContext, config: MeasurementConfig) -> None:
-    """Run the plugins; each ends with every source hidden again."""
+    """Run the plugins, each on the same pixels: where footprints overlap, the one before left another noise."""
     measure_sdss_centroid(context, config.centroid)
-    psf_sigmas = psf_trace_radii(context)
     if context.has("ext_shapeHSM_HsmPsfMoments_flag"):
-        measure_hsm_psf_moments(context, psf_sigmas, config.moments)
-    hide_all(context.plane)
-    measure_hsm_source_moments(context, psf_sigmas, config.moments)
-    hide_all(context.plane)
+        measure_hsm_psf_moments(context, config.moments)
+    hide_sources(context.plane, context.blended)
+    measure_hsm_source_moments(context, config.moments)
+    hide_sources(context.plane, context.blended)
     measure_circular_aperture_flux(context, config.circular_aperture)
     if context.has("base_ClassificationSizeExtendedness_flag"):
         measure_size_extendedness(context, config.size_extendedness)
-    hide_all(context.plane)
+    hide_sources(context.plane, context.blended)
     measure_compensated_tophat_flux(context, config.compensated_tophat)
-    hide_all(context.plane)
+    hide_sources(context.plane, context.blended)
     measure_gaussian_flux(context)
     measure_pixel_flags(context, config.pixel_flags)
-    hide_all(context.plane)
+    hide_sources(context.plane, context.blended)
     measure_psf_flux(context, config.psf_flux)
     context.set_flag("base_InvalidPsf_flag", context.invalid_psf)

@@ -20,12 +20,10 @@ __all__ = ["measure_hsm_psf_moments", "measure_hsm_source_moments"]
 _COLUMNS = ("x", "y", "xx", "yy", "xy")
 
 
-def measure_hsm_source_moments(
-    context: MeasurementContext, psf_sigmas: NDArray[np.float64], config: HsmMomentsConfig
-) -> None:
+def measure_hsm_source_moments(context: MeasurementContext, config: HsmMomentsConfig) -> None:
     """Fill the ``ext_shapeHSM_HsmSourceMoments`` columns.
 
-    The stamp is the bounding box of the footprint. ``psf_sigmas`` (n,) are the PSF's trace radii in px.
+    The stamp is the bounding box of the footprint.
 
     Method: Hirata and Seljak (2003) adaptive moments.
     """
@@ -45,7 +43,7 @@ def measure_hsm_source_moments(
         context.order,
         boxes,
         centers - context.origin,
-        config.start_factor * psf_sigmas,
+        config.start_factor * trace_radii(context.psf_shapes),
         config.precision,
         values,
         flags,
@@ -54,29 +52,17 @@ def measure_hsm_source_moments(
     _write(context, "ext_shapeHSM_HsmSourceMoments", values, flags, config)
 
 
-def measure_hsm_psf_moments(
-    context: MeasurementContext, psf_sigmas: NDArray[np.float64], config: HsmMomentsConfig
-) -> None:
+def measure_hsm_psf_moments(context: MeasurementContext, config: HsmMomentsConfig) -> None:
     """Fill the ``ext_shapeHSM_HsmPsfMoments`` columns: moments of the PSF's centred image at each source."""
-    centers = _psf_positions(context)
+    centers = context.centers()
+    centers = np.where(np.isfinite(centers), centers, context.psf.average_position)
+    sigmas = trace_radii(context.psf_shapes)
     values = np.full((len(centers), len(_COLUMNS)), np.nan)
     flags = np.zeros((len(centers), len(MOMENTS_FLAGS)), bool)
     for rows in context.chunks():
         stamps = context.psf.kernel_images(centers[rows, 0], centers[rows, 1])
-        measure_psf_moments(rows, stamps, psf_sigmas, config.precision, values, flags)
+        measure_psf_moments(rows, stamps, sigmas, config.precision, values, flags)
     _write(context, "ext_shapeHSM_HsmPsfMoments", values, flags, config)
-
-
-def psf_trace_radii(context: MeasurementContext) -> NDArray[np.float64]:
-    """Trace radii of the PSF at the sources, px, shape (n,)."""
-    centers = _psf_positions(context)
-    return trace_radii(context.psf.shapes(centers[:, 0], centers[:, 1]))
-
-
-def _psf_positions(context: MeasurementContext) -> NDArray[np.float64]:
-    """Centres, or the PSF's average position for sources that have none."""
-    centers = context.centers()
-    return np.where(np.isfinite(centers), centers, context.psf.average_position)
 
 
 def _write(

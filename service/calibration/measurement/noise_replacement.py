@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from service.calibration.kernels.image_statistics import clipped_moments, order_statistics
-from service.calibration.kernels.noise_replacement import NoiseReplacedPlane, draw_noise, hide_all, ziggurat_tables
+from service.calibration.kernels.noise_replacement import NoiseReplacedPlane, draw_noise, hide_sources, ziggurat_tables
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -75,7 +75,7 @@ def noise_replaced_plane(
         np.float32(sigma if np.isfinite(sigma) else 0.0),
     )
     plane = plane._replace(work=masked_image.image.copy(), noise=noise, noise_offsets=noise_offsets, replaced=True)
-    hide_all(plane)
+    hide_sources(plane, np.arange(len(footprints)))
     return plane, mean, sigma
 
 
