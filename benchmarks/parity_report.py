@@ -83,14 +83,8 @@ def _masks(result: CalibrationResult, theirs: Path) -> list[Row]:
     with fits.open(theirs / "mask.fits") as hdus:
         hdu = next(h for h in hdus if h.data is not None)
         bits = {key[3:]: hdu.header[key] for key in hdu.header if key.startswith("MP_")}
-        for name, wanted in {
-            "DETECTED": 0.97,
-            "EDGE": 0.97,
-            "INTRP": 0.97,
-            "SAT": 0.97,
-            "BAD": 0.97,
-            "CR": 0.9,
-        }.items():
+        for name in ("DETECTED", "EDGE", "INTRP", "SAT", "BAD", "CR"):
+            wanted = 0.9 if name == "CR" else 0.97  # grown cosmic rays depend on the random stream of the fill
             upstream, ours = (hdu.data >> bits[name]) & 1 == 1, image.is_set([name])
             union = np.count_nonzero(upstream | ours)
             overlap = np.count_nonzero(upstream & ours) / union if union else 1.0
@@ -166,10 +160,7 @@ def _matched(ours: Any, theirs: dict[str, Any]) -> tuple[Any, Any]:
         return np.stack([x, y, blend], axis=1)
 
     first, second = keys(ours), keys(theirs)
-    real = [
-        ~np.asarray(t["sky_source"]) if "sky_source" in t else np.ones(len(k), bool)
-        for t, k in ((ours, first), (theirs, second))
-    ]
+    real = [~np.asarray(t["sky_source"]) if "sky_source" in t else True for t in (ours, theirs)]
     a = np.flatnonzero(np.isfinite(first).all(axis=1) & real[0])
     b = np.flatnonzero(np.isfinite(second).all(axis=1) & real[1])
     distance, index = cKDTree(second[b]).query(first[a], distance_upper_bound=0.5)
@@ -209,14 +200,8 @@ def _catalog(which: str, ours: Any, theirs: dict[str, Any]) -> list[Row]:
     flags = [c.name for c in ours.schema if c.dtype == "?" and c.name in theirs]
     equal = {name: float(np.mean(ours[name][a] == theirs[name][b])) for name in flags}
     worst = min(equal, key=lambda name: equal[name])
-    rows.append(
-        Row(
-            f"{which}: flags, worst of {len(flags)}",
-            "> 98 % equal",
-            f"{equal[worst] * 100:.2f} % ({worst})",
-            equal[worst] > 0.98,
-        )
-    )
+    text = f"{equal[worst] * 100:.2f} % ({worst})"
+    rows.append(Row(f"{which}: flags, worst of {len(flags)}", "> 98 % equal", text, equal[worst] > 0.98))
     return rows
 
 
