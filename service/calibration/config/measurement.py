@@ -146,12 +146,18 @@ class MeasurementConfig(ConfigModel):
         description="Measuring the same rows again keeps earlier failure flags and, where a measurement fails, the "
         "earlier value, as upstream does (parity: true). By default every measurement starts afresh.",
     )
-    noise_replacer: NoiseReplacerConfig = NoiseReplacerConfig()
-    centroid: SdssCentroidConfig = SdssCentroidConfig()
-    moments: HsmMomentsConfig = HsmMomentsConfig()
-    circular_aperture: CircularApertureFluxConfig = CircularApertureFluxConfig()
-    compensated_tophat: CompensatedTophatFluxConfig = CompensatedTophatFluxConfig()
-    psf_flux: PsfFluxConfig = PsfFluxConfig()
-    pixel_flags: PixelFlagsConfig = PixelFlagsConfig()
-    size_extendedness: SizeExtendednessConfig = SizeExtendednessConfig()
-    extendedness: ExtendednessConfig = ExtendednessConfig()
+    noise_replacer: NoiseReplacerConfig = Field(NoiseReplacerConfig(), description="How the other sources are hidden.")
+    centroid: SdssCentroidConfig = Field(SdssCentroidConfig(), description="Position of the maximum.")
+    moments: HsmMomentsConfig = Field(HsmMomentsConfig(), description="Adaptive moments of source and PSF.")
+    circular_aperture: CircularApertureFluxConfig = Field(
+        CircularApertureFluxConfig(), description="Flux in a circular aperture."
+    )
+    compensated_tophat: CompensatedTophatFluxConfig = Field(
+        CompensatedTophatFluxConfig(), description="Flux in a top hat less an annulus."
+    )
+    psf_flux: PsfFluxConfig = Field(PsfFluxConfig(), description="Flux by fitting the PSF.")
+    pixel_flags: PixelFlagsConfig = Field(PixelFlagsConfig(), description="Mask planes under a source.")
+    size_extendedness: SizeExtendednessConfig = Field(SizeExtendednessConfig(), description="Extendedness by size.")
+    extendedness: ExtendednessConfig = Field(
+        ExtendednessConfig(), description="Extendedness by the ratio of two fluxes."
+    )
