@@ -339,16 +339,18 @@ def _fit_triangle(
 ) -> NDArray[np.float64]:
     """Weighted least squares of products T_j(v) T_i(u), i + j <= order, over cells with weight > 0."""
     used = weight > 0
-    root = np.sqrt(weight[used] / weight.max())
+    weights = weight[used] / weight.max()
     along_x, along_y = chebvander(u, order), chebvander(v, order)
     for n in range(order, -1, -1):
         terms = [(j, i) for j in range(n + 1) for i in range(n + 1 - j)]
         if used.sum() < len(terms):
             continue
-        design = np.stack([np.outer(along_y[:, j], along_x[:, i])[used] for j, i in terms], axis=1)
-        if np.linalg.cond(design) > _MAX_CONDITION:
+        design = np.stack([np.outer(along_y[:, j], along_x[:, i])[used] for j, i in terms])
+        # einsum, because BLAS would start threads for these small products, which costs far more than the products
+        if np.linalg.cond(np.einsum("ik,jk->ij", design, design)) > _MAX_CONDITION**2:
             continue
-        solution = np.linalg.lstsq(design * root[:, None], value[used] * root, rcond=None)[0]
+        normal = np.einsum("ik,jk->ij", design * weights, design)
+        solution = np.linalg.solve(normal, np.einsum("ik,k->i", design, weights * value[used]))
         coefficients = np.zeros((n + 1, n + 1))
         coefficients[tuple(np.transpose(terms))] = solution
         return coefficients
