@@ -123,7 +123,7 @@ def _fill_distance(
 
 
 def _largest_distance(stars: NDArray[np.float64], nodes: NDArray[np.float64]) -> float:
-    """Largest distance of a node to its nearest star; only cells that can hold the largest are searched node by node."""
+    """Largest distance of a node to its nearest star; only cells that can hold it are searched node by node."""
     tree = KDTree(stars)
     origin = nodes.min(axis=0)
     column, row = ((nodes - origin) / _CELL).astype(np.int64).T
