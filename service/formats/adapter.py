@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from service.formats.errors import FormatError
-from service.formats.headers import header_value
+from service.formats.headers import card_value, header_value
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -117,7 +117,7 @@ def exposure_metadata(headers: Sequence[fits.Header]) -> dict[str, Any]:
     for header in reversed(headers):
         for card in header.cards:
             if card.keyword and not _STRUCTURE.match(card.keyword):
-                value = header_value(header, card.keyword)
+                value = card_value(card)
                 if value is not None:
                     result[card.keyword] = value
     return result

@@ -18,7 +18,7 @@ from service.exposure.geometry import Box
 from service.exposure.photo_calib import PhotoCalib
 from service.exposure.summary import ExposureSummaryStats, summary_fields
 from service.formats.errors import FormatError
-from service.formats.headers import header_value
+from service.formats.headers import card_value, header_value
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -84,9 +84,12 @@ def _read_table(source: FitsSource, hdu: HduHeader) -> Any:
     source.stream.seek(0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", AstropyWarning)
-        hdus = fits.open(source.stream, memmap=False, lazy_load_hdus=True)
-        data = hdus[hdu.index].data
-        hdus.close(closed=False)
+        try:
+            hdus = fits.open(source.stream, memmap=False, lazy_load_hdus=True)
+            data = hdus[hdu.index].data
+            hdus.close(closed=False)
+        except Exception as error:  # astropy raises many kinds for damaged tables
+            raise FormatError("format.corrupt", f"the table {hdu.name} cannot be read: {error}") from error
     if data is None or len(data) == 0:
         raise FormatError("format.corrupt", f"the table {hdu.name} has no row")
     return data
@@ -216,7 +219,7 @@ def read_backgrounds(source: FitsSource, hdus: Sequence[HduHeader]) -> Backgroun
             name: source.read_integers(hdu) if name == "mask" else source.read_float(hdu)
             for name, hdu in planes.items()
         }
-        header = {key: header_value(hdus[start].header, key) for key in hdus[start].header if key}
+        header = {card.keyword: card_value(card) for card in hdus[start].header.cards}
         models.append(BackgroundModel.from_state(header, arrays))
     return BackgroundList(models)
 

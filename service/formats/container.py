@@ -126,7 +126,10 @@ class FitsSource:
         """Pixels as stored (compressed: scaled by astropy), native byte order, two dimensions."""
         shape = plane_shape(hdu)
         if hdu.is_compressed:
-            return self._read_compressed(hdu).reshape(shape)
+            unpacked = self._read_compressed(hdu)
+            if unpacked.size != shape[0] * shape[1]:
+                raise FormatError("format.corrupt", f"a compressed image unpacks to {unpacked.shape}, not {shape}")
+            return unpacked.reshape(shape)
         kind = {8: "u1", 16: "i2", 32: "i4", 64: "i8", -32: "f4", -64: "f8"}[hdu.bitpix]
         pixels: NDArray[Any] = np.empty(shape, dtype=kind)
         self.stream.seek(hdu.offset)

@@ -15,7 +15,7 @@ from service.formats.errors import FormatError
 if TYPE_CHECKING:
     from typing import BinaryIO
 
-__all__ = ["HduHeader", "ReadLimits", "header_value", "scan_headers"]
+__all__ = ["HduHeader", "ReadLimits", "card_value", "header_value", "scan_headers"]
 
 BLOCK = 2880
 _CARD = 80
@@ -44,12 +44,15 @@ class ReadLimits:
 
 def header_value(header: fits.Header, key: str) -> Any:
     """Value of a card, or None where it is absent, undefined, empty or cannot be parsed."""
-    if key not in header:
-        return None
+    return card_value(header.cards[key]) if key in header else None
+
+
+def card_value(card: fits.Card) -> Any:
+    """Value of a card, or None where it is undefined, empty or cannot be parsed."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", AstropyWarning)
         try:
-            value = header[key]
+            value = card.value
         except (fits.VerifyError, ValueError):
             return None
     if isinstance(value, fits.card.Undefined):

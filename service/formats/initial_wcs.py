@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,7 +14,7 @@ from service.exposure.wcs import Wcs, WcsError
 from service.formats.headers import header_value
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from astropy.io import fits
 
@@ -85,7 +87,7 @@ def _projection(header: fits.Header) -> str:
 def _header_wcs(header: fits.Header, bbox: Box, metadata: Metadata) -> Wcs | None:
     if not _is_celestial(header):
         return None
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _quiet_log():
         warnings.simplefilter("ignore", AstropyWarning)  # astropy tells how it mends old keywords
         warnings.filterwarnings("ignore", message=".*dubious year")
         try:
@@ -95,8 +97,20 @@ def _header_wcs(header: fits.Header, bbox: Box, metadata: Metadata) -> Wcs | Non
             return None
 
 
+@contextmanager
+def _quiet_log() -> Iterator[None]:
+    """No notes of astropy on standard output: it prints a page where SIP is not named in CTYPE."""
+    logger = logging.getLogger("astropy")
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
 def _celestial_only(header: fits.Header) -> fits.Header:
-    """Header for the WCS parser; distortion keywords without the projection that reads them would mislead it."""
+    """Header for the WCS parser, without axes beyond the two."""
     header = header.copy()
     for key in ("NAXIS3", "WCSAXES"):
         header.remove(key, ignore_missing=True)

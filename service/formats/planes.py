@@ -9,6 +9,7 @@ import numpy as np
 
 from service.exposure.mask import MaskPlanes
 from service.formats.errors import FormatError
+from service.formats.headers import card_value
 from service.formats.noise import fill_undefined, sky_level_and_noise
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def named_planes(header: fits.Header) -> dict[str, int]:
     for card in header.cards:
         if not card.keyword.startswith("MP_"):
             continue
-        name, bit = card.keyword[3:].strip(), card.value
+        name, bit = card.keyword[3:].strip(), card_value(card)
         if isinstance(bit, bool) or not isinstance(bit, int) or not 0 <= bit <= 30:
             raise FormatError("format.bad_mask_planes", f"mask plane {name} has bit {bit!r}, outside 0..30")
         if planes.get(name, bit) != bit:

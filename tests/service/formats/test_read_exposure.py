@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from service.exposure.exposure import Exposure
+
 SHAPE = (150, 200)
 
 
@@ -547,6 +549,38 @@ def test_untidy_headers_are_read(tmp_path: Path, counts: Any) -> None:
     result = formats.read_exposure(path)
     assert result.values["gain"] == 2.0
     assert "read_noise" not in result.values
+
+
+@pytest.mark.parametrize("kind", ["plain", "lsst", "tiles", "ours"])
+def test_damaged_files_are_read_or_refused(tmp_path: Path, counts: Any, exposure: Exposure, kind: str) -> None:
+    """Any damage ends in an exposure or in a `FormatError`, never in another exception."""
+    path = tmp_path / "x.fits"
+    if kind == "ours":
+        formats.write_exposure(path, exposure)
+    elif kind == "plain":
+        plain(path, counts, GAIN=2.0, EXPTIME="30", DATE_OBS="2020-01-01T00:00:00", RA="10:20:30", FILTER="r")
+    else:
+        lsst(path, counts, compressed=kind == "tiles")
+    data = path.read_bytes()
+    rng = np.random.default_rng(17)
+    outcomes = set()
+    for _ in range(40):
+        damaged = bytearray(data)
+        for _ in range(rng.integers(1, 6)):
+            block = int(rng.choice([0, 2880, len(data) // 2880 * 1440]))
+            position = (block + int(rng.integers(0, 2880))) % len(data)
+            if rng.random() < 0.5:
+                damaged[position] = int(rng.choice(list(b"0123456789-+.'TFE =/[(*")))
+            else:  # a card over another one
+                source, target = (80 * int(rng.integers(0, 36)) for _ in range(2))
+                damaged[block + target : block + target + 80] = damaged[source : source + 80]
+        path.write_bytes(damaged[: len(data)])
+        try:
+            formats.read_exposure(path)
+            outcomes.add("read")
+        except formats.FormatError as error:
+            outcomes.add(error.code)
+    assert len(outcomes) > 1
 
 
 def test_parity_exposure(parity_dir: Path) -> None:
