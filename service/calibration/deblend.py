@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from service.calibration.kernels.deblend import EXTENDED, POINT_SOURCE, SKIPPED, split_blends
-from service.calibration.kernels.deblend_fit import FITTED, fit_point_sources
+from service.calibration.deblend_fits import Blends, fitted_stamps
+from service.calibration.kernels.deblend import POINT_SOURCE, split_blends
 from service.calibration.kernels.footprints import counted_bits, painted_bits
+from service.calibration.statistics import plane_median
 from service.exposure.catalog import SourceCatalog
 from service.exposure.footprint import FootprintSet
 from service.exposure.psf import determinant_radii
@@ -34,30 +35,6 @@ _PEAKS_AT_ONCE = 1024  # PSF stamps held in memory
 
 
 @dataclass(slots=True)
-class _Blends:
-    """Some parents in array coordinates."""
-
-    rows: NDArray[np.intp]  # in the catalogue
-    spans: NDArray[np.int32]
-    offsets: NDArray[np.int64]
-    peaks: NDArray[np.int32]
-    peak_offsets: NDArray[np.int64]
-    peak_index: NDArray[np.int64]  # of each peak in the footprints of the catalogue
-    fwhm: NDArray[np.float64]
-
-
-@dataclass(slots=True)
-class _Stamps:
-    """The PSF drawn at peaks, and what the fits make of them."""
-
-    images: NDArray[np.float32]
-    origins: NDArray[np.int32]
-    centers: NDArray[np.float64]
-    flux: NDArray[np.float64]
-    kind: NDArray[np.int64]
-
-
-@dataclass(slots=True)
 class _Split:
     """Children of some parents and the parents' new footprints, parent frame."""
 
@@ -71,6 +48,17 @@ class _Split:
     psf_flux: NDArray[np.float64]
     ramped: NDArray[np.bool_]
     last_peak_failed: NDArray[np.bool_]  # of each parent
+
+
+@dataclass(slots=True)
+class _Scene:
+    """What the deblending of any parent needs."""
+
+    footprints: FootprintSet
+    masked: MaskedImage
+    psf: Psf
+    config: DeblendConfig
+    bright: float  # counts that an edge of a template must not reach
 
 
 def deblend(catalog: SourceCatalog, exposure: Exposure, config: DeblendConfig, ids: IdGenerator) -> SourceCatalog:
@@ -122,10 +110,12 @@ def deblend(catalog: SourceCatalog, exposure: Exposure, config: DeblendConfig, i
     limit = config.max_number_of_peaks
     if limit > 0 or config.flag_any_number_of_peaks:
         result["deblend_tooManyPeaks"][rows] = n_peaks[rows] > limit
+    scene = _Scene(footprints, exposure.masked_image, exposure.psf, config, np.inf)
+    if config.edge_handling == "ramp":
+        scene.bright = 3 * _noise_level(exposure.masked_image)
     splits = []
-    for part in _in_parts(rows[usable], n_peaks):
-        fwhm = FWHM_OF_RADIUS * radius[np.isin(rows, part)]
-        splits += _split(result, footprints, exposure, config, part, fwhm)
+    for part in _in_parts(np.flatnonzero(usable), n_peaks[rows]):
+        splits += _split(result, scene, rows[part], FWHM_OF_RADIUS * radius[part])
     return _assembled(result, footprints, splits, ids)
 
 
@@ -199,49 +189,36 @@ def _psf_radii(psf: Psf, footprints: FootprintSet, rows: NDArray[np.intp]) -> ND
     return radii
 
 
-def _in_parts(rows: NDArray[np.intp], n_peaks: NDArray[np.int64]) -> list[NDArray[np.intp]]:
-    """Consecutive rows, so many that their PSF stamps fit into memory."""
-    before = np.cumsum(n_peaks[rows]) - n_peaks[rows]
-    return np.split(rows, np.flatnonzero(np.diff(before // _PEAKS_AT_ONCE)) + 1) if len(rows) else []
+def _in_parts(parents: NDArray[np.intp], n_peaks: NDArray[np.int64]) -> list[NDArray[np.intp]]:
+    """Consecutive parents, so many that their PSF stamps fit into memory."""
+    before = np.cumsum(n_peaks[parents]) - n_peaks[parents]
+    return np.split(parents, np.flatnonzero(np.diff(before // _PEAKS_AT_ONCE)) + 1) if len(parents) else []
 
 
-def _split(
-    catalog: SourceCatalog,
-    footprints: FootprintSet,
-    exposure: Exposure,
-    config: DeblendConfig,
-    rows: NDArray[np.intp],
-    fwhm: NDArray[np.float64],
-) -> list[_Split]:
+def _split(catalog: SourceCatalog, scene: _Scene, rows: NDArray[np.intp], fwhm: NDArray[np.float64]) -> list[_Split]:
     """Deblend some parents; those that raise are flagged and left out."""
     try:
-        return [_split_blends(_blends(footprints, exposure, config, rows, fwhm), footprints, exposure, config)]
+        return [_split_blends(_blends(scene, rows, fwhm), scene)]
     except Exception:
-        if not config.catch_failures:
+        if not scene.config.catch_failures:
             raise
         if len(rows) > 1:  # one bad parent must not stop the rest
-            single = [_split(catalog, footprints, exposure, config, rows[[i]], fwhm[[i]]) for i in range(len(rows))]
+            single = [_split(catalog, scene, rows[[i]], fwhm[[i]]) for i in range(len(rows))]
             return [part for parts in single for part in parts]
         _logger.warning("source %d could not be deblended", catalog["id"][rows[0]], exc_info=True)
         catalog["deblend_failed"][rows] = True
         return []
 
 
-def _blends(
-    footprints: FootprintSet,
-    exposure: Exposure,
-    config: DeblendConfig,
-    rows: NDArray[np.intp],
-    fwhm: NDArray[np.float64],
-) -> _Blends:
-    masked = exposure.masked_image
+def _blends(scene: _Scene, rows: NDArray[np.intp], fwhm: NDArray[np.float64]) -> Blends:
+    footprints, masked, config = scene.footprints, scene.masked, scene.config
     parents = footprints.select(rows)
     counts = parents.n_peaks
     number = np.arange(len(parents.peaks)) - np.repeat(parents.peak_offsets[:-1], counts)
     used = number < (config.max_number_of_peaks or number.size)
     if config.max_number_of_peaks:
         counts = np.minimum(counts, config.max_number_of_peaks)
-    return _Blends(
+    return Blends(
         rows=rows,
         spans=parents.spans - np.array([masked.y0, masked.x0, masked.x0], np.int32),
         offsets=parents.span_offsets,
@@ -252,70 +229,15 @@ def _blends(
     )
 
 
-def _drawn(
-    exposure: Exposure, x: NDArray[np.float64], y: NDArray[np.float64]
-) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
-    """PSF stamps at array positions and their lower-left array pixels."""
-    psf, masked = exposure.psf, exposure.masked_image
-    assert psf is not None  # noqa: S101 -- deblend refuses an exposure without one
-    images, x0, y0 = psf.images(x + masked.x0, y + masked.y0)
-    return images, np.stack([x0 - masked.x0, y0 - masked.y0], axis=1).astype(np.int32)
-
-
-def _fitted_stamps(blends: _Blends, exposure: Exposure, config: DeblendConfig) -> _Stamps:
-    """Decide which peaks are point sources: of the PSF at the peak and the PSF beside it the better fit, if good."""
-    masked = exposure.masked_image
-    x, y = blends.peaks.T.astype(np.float64)
-    images, origins = _drawn(exposure, x, y)
-    n = len(x)
-    inner, outer = np.ceil(blends.fwhm), np.ceil(1.5 * blends.fwhm)
-    radii = np.stack([inner, np.maximum(outer, inner + 1)], axis=1).astype(np.int64)
-    tiny = max(config.tiny_footprint_size, 2)
-
-    def fit(
-        own: NDArray[np.float32], at: NDArray[np.int32], index: NDArray[np.int64], derivatives: bool
-    ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-        fitted: tuple[NDArray[np.float64], NDArray[np.int64]] = fit_point_sources(
-            masked.image, masked.variance, blends.spans, blends.offsets, blends.peaks, blends.peak_offsets,
-            images, origins, own, at, index, radii, tiny, derivatives,
-            not config.fail_on_unseen_neighbors,
-        )  # fmt: skip
-        return fitted
-
-    first, status = fit(images, origins, np.arange(n), True)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        free = (status == FITTED) & (first[:, 1] > 0) & (first[:, 3] > 0)
-        quality, shifted_quality = first[:, 0] / first[:, 1], first[:, 2] / first[:, 3]
-        shift = first[:, 6:8] / first[:, 5:6]
-    plain = free & (quality < config.psf_chisq_1)
-    # the column of a derivative is that of moving the pixels, not the source: the source moves the other way
-    shift = shift if config.invert_psf_shift else -shift
-    movable = free & (shifted_quality < config.psf_chisq_2) & (np.abs(shift) < 1).all(axis=1)
-    centers, flux = np.stack([x, y], axis=1), first[:, 4].copy()
-    moved = np.flatnonzero(movable)
-    index = np.full(n, -1)
-    index[moved] = np.arange(len(moved))
-    moved_images, moved_origins = _drawn(exposure, *(centers + shift)[moved].T)
-    again, _ = fit(moved_images, moved_origins, index, False)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        moved_quality = again[:, 0] / again[:, 1]
-    beside = movable & (moved_quality < config.psf_chisq_2b) & (~plain | (moved_quality < quality))
-    centers[beside] += shift[beside]
-    flux[beside] = again[beside, 4]
-    images[beside], origins[beside] = moved_images[index[beside]], moved_origins[index[beside]]
-    kind = np.where(status == FITTED, np.where(plain | beside, POINT_SOURCE, EXTENDED), SKIPPED)
-    return _Stamps(images, origins, centers, flux, kind.astype(np.int64))
-
-
-def _split_blends(blends: _Blends, footprints: FootprintSet, exposure: Exposure, config: DeblendConfig) -> _Split:
-    masked = exposure.masked_image
-    stamps = _fitted_stamps(blends, exposure, config)
+def _split_blends(blends: Blends, scene: _Scene) -> _Split:
+    footprints, masked = scene.footprints, scene.masked
+    stamps = fitted_stamps(blends, masked, scene.psf, scene.config)
     margins = 2 * ((1.5 * blends.fwhm + 0.5) / 2).astype(np.int64) + 1
-    bright = 3 * _noise_level(masked) if config.edge_handling == "ramp" else np.inf
-    edge_psfs, edge_index = _psfs_at_the_border(blends, exposure, margins)
+    edge_psfs, edge_index = _psfs_at_the_border(blends, scene, margins)
     spans, offsets, pixels, pixel_offsets, union_spans, union_offsets, ramped = split_blends(
         masked.image, blends.spans, blends.offsets, blends.peaks, blends.peak_offsets, stamps.kind, stamps.images,
-        stamps.origins, stamps.flux, margins, edge_psfs, edge_index, bright, config.median_smooth_template,
+        stamps.origins, stamps.flux, margins, edge_psfs, edge_index, scene.bright,
+        scene.config.median_smooth_template,
     )  # fmt: skip
     origin = np.array([masked.y0, masked.x0, masked.x0], np.int32)
     made = np.diff(offsets) > 0
@@ -346,26 +268,24 @@ def _split_blends(blends: _Blends, footprints: FootprintSet, exposure: Exposure,
 
 def _noise_level(masked: MaskedImage) -> float:
     """Square root of the median variance of good pixels, counts."""
-    good = ~masked.is_set(_NOISE_PLANES)
-    return float(np.sqrt(np.median(masked.variance[good]))) if good.any() else np.nan
+    return float(np.sqrt(plane_median(masked.variance, masked.mask, masked.planes.bitmask(_NOISE_PLANES))))
 
 
 def _psfs_at_the_border(
-    blends: _Blends, exposure: Exposure, margins: NDArray[np.int64]
+    blends: Blends, scene: _Scene, margins: NDArray[np.int64]
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """Centred PSFs of the parents whose templates may reach beyond the image, and which parent has which."""
-    height, width = exposure.masked_image.shape
+    masked = scene.masked
+    height, width = masked.shape
     box = FootprintSet.build(blends.spans, blends.offsets).boxes.astype(np.int64)
-    far = 2 * margins  # the region grows twice: the parent, then its mirror image
+    far = 2 * margins  # the region grows once with the parent and once with the template's box
     low = (box[:, :2] < far[:, None]).any(axis=1)
     high = (box[:, 2] >= width - far) | (box[:, 3] >= height - far)
     near = np.flatnonzero(low | high)
     index = np.full(len(blends.rows), -1, np.int64)
     index[near] = np.arange(len(near))
-    middle = ((box[near, :2] + box[near, 2:]) // 2 + [exposure.masked_image.x0, exposure.masked_image.y0]).astype(float)
-    psf = exposure.psf
-    assert psf is not None  # noqa: S101 -- deblend refuses an exposure without one
-    return psf.kernel_images(middle[:, 0], middle[:, 1]), index
+    middle = (box[near, :2] + box[near, 2:]) // 2 + np.array([masked.x0, masked.y0])
+    return scene.psf.kernel_images(middle[:, 0], middle[:, 1]), index
 
 
 def _assembled(

@@ -12,6 +12,7 @@ from service.calibration.errors import PsfGenerationError
 from service.calibration.kernels.footprints import connected, dilated, painted_bits, threshold_runs
 from service.calibration.kernels.peaks import find_peaks, merged_peaks, redetected_peaks
 from service.calibration.kernels.smoothing import correlate_separable, spread_bits
+from service.calibration.statistics import plane_statistics
 from service.exposure.background import BackgroundList
 from service.exposure.footprint import FootprintSet
 
@@ -214,23 +215,10 @@ def _smooth(masked: MaskedImage, config: SourceDetectionConfig, sigma: float | N
         image[spread_bits(masked.mask, np.int32(masked.planes.bitmask(config.exclude_mask_planes)), rim)] = 0
     scale = 1.0
     if config.threshold_type == "stdev":
-        bad = spread_bits(masked.mask, np.int32(masked.planes.bitmask(config.stats_mask)), 0)
-        scale = _clipped_stdev(image[~bad & np.isfinite(image)])
+        scale = plane_statistics(image, masked.mask, masked.planes.bitmask(config.stats_mask)).stdev
     threshold = config.threshold_value * scale
     include = threshold * config.include_threshold_multiplier
     return _Smoothed(image, variance, rim, threshold, include, config.threshold_type == "pixel_stdev")
-
-
-def _clipped_stdev(values: NDArray[np.float32]) -> float:
-    """Standard deviation after three passes of clipping at 3 sigma: of the median and quartiles, then of the mean."""
-    if values.size < 2:
-        return float("nan")
-    low, center, high = np.quantile(values, [0.25, 0.5, 0.75])
-    stdev = 0.741301 * (high - low)
-    for _ in range(3):
-        kept = values[np.abs(values - center) <= 3 * stdev]
-        center, stdev = kept.mean(dtype=np.float64), kept.std(ddof=1, dtype=np.float64)
-    return float(stdev)
 
 
 def _threshold(smoothed: _Smoothed, sign: int, min_pixels: int) -> _Found:

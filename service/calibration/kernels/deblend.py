@@ -144,6 +144,22 @@ def _spans_of(member: NDArray[np.bool_], x0: int, y0: int) -> NDArray[np.int32]:
 
 
 @njit(cache=True, nogil=True)
+def _add(
+    total: NDArray[np.float64],
+    box: tuple[int, int],
+    template: NDArray[np.float32],
+    member: NDArray[np.bool_],
+    x0: int,
+    y0: int,
+) -> None:
+    """Add the positive pixels of a template to the sum of the templates on the parent's box."""
+    for y in range(max(y0, box[1]), min(y0 + template.shape[0], box[1] + total.shape[0])):
+        for x in range(max(x0, box[0]), min(x0 + template.shape[1], box[0] + total.shape[1])):
+            if member[y - y0, x - x0] and template[y - y0, x - x0] > 0:
+                total[y - box[1], x - box[0]] += template[y - y0, x - x0]
+
+
+@njit(cache=True, nogil=True)
 def _shared_pixels(
     image: NDArray[np.float32],
     template: NDArray[np.float32],
@@ -278,10 +294,7 @@ def split_blends(
             boxes[k - first, 0], boxes[k - first, 1], boxes[k - first, 2] = x0, y0, area
             low_x, low_y = min(low_x, x0), min(low_y, y0)
             high_x, high_y = max(high_x, x0 + template.shape[1]), max(high_y, y0 + template.shape[0])
-            for y in range(max(y0, by), min(y0 + template.shape[0], by + inside.shape[0])):
-                for x in range(max(x0, bx), min(x0 + template.shape[1], bx + inside.shape[1])):
-                    if member[y - y0, x - x0] and template[y - y0, x - x0] > 0:
-                        total[y - by, x - bx] += template[y - y0, x - x0]
+            _add(total, box, template, member, x0, y0)
         union = np.zeros((max(0, high_y - low_y), max(0, high_x - low_x)), np.bool_)
         for k in range(first, last):
             x0, y0, area = boxes[k - first]
@@ -296,9 +309,7 @@ def split_blends(
                     image, template, member, x0, y0, total, box, area
                 )
                 n_pixels += area
-                for y in range(member.shape[0]):
-                    for x in range(member.shape[1]):
-                        union[y + y0 - low_y, x + x0 - low_x] |= member[y, x]
+                union[y0 - low_y :, x0 - low_x :][: member.shape[0], : member.shape[1]] |= member
             child_offsets[k + 1] = n_spans
             pixel_offsets[k + 1] = n_pixels
         found = _spans_of(union, low_x, low_y)
