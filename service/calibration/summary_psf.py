@@ -12,7 +12,7 @@ from scipy.spatial import KDTree
 from scipy.stats import median_abs_deviation
 
 from service.calibration.astrometry.source_selector import select_sources
-from service.exposure.psf.base import trace_radii
+from service.exposure.psf import trace_radii
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

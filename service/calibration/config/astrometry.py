@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import Field
 from pydantic.config import JsonDict
@@ -62,12 +62,10 @@ class FitAffineWcsConfig(ConfigModel):
 class AstrometryConfig(ConfigModel):
     """Match sources with references and fit the WCS, in rounds (Rubin AstrometryTask)."""
 
-    matcher: Annotated[MatchPessimisticBConfig, Field(discriminator="name")] = Field(
+    matcher: MatchPessimisticBConfig = Field(
         MatchPessimisticBConfig(), description="how sources and references are matched"
     )
-    wcs_fitter: Annotated[FitAffineWcsConfig, Field(discriminator="name")] = Field(
-        FitAffineWcsConfig(), description="what is fitted"
-    )
+    wcs_fitter: FitAffineWcsConfig = Field(FitAffineWcsConfig(), description="what is fitted")
     ref_loader: LoadReferenceObjectsConfig = Field(
         LoadReferenceObjectsConfig(any_filter_maps_to_this="phot_g_mean"), description="references to load"
     )

@@ -142,7 +142,11 @@ def test_a_pattern_that_stops_matching_is_skipped():
     pairs, matcher = field.match()
     first = matcher.pattern
     moved = Field(
-        field.source + [[0.0], [40 / 3600]], field.source_flux, field.reference, field.reference_flux, field.truth
+        field.source + np.array([[0.0], [40 / 3600]]),
+        field.source_flux,
+        field.reference,
+        field.reference_flux,
+        field.truth,
     )
     matcher._memory.shift = 0.0  # as if the first round had found no shift
     again, _ = moved.match(matcher)
