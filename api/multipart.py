@@ -16,7 +16,7 @@ from api.problems import Problem
 from api.uploads import BlobUpload
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Mapping
 
     from api.uploads import FileSink
 
@@ -72,12 +72,11 @@ class _Events:
 class _Reader:
     """State between two events."""
 
-    def __init__(self, open_file: Callable[[], FileSink], max_files: int, file_field: str) -> None:
+    def __init__(self, open_file: Callable[[], FileSink], file_fields: Mapping[str, int]) -> None:
         self.form = Form()
         self.complete = False
         self._open_file = open_file
-        self._max_files = max_files
-        self._file_field = file_field
+        self._left = dict(file_fields)
         self._headers: dict[str, str] = {}
         self._header = bytearray()
         self._value = bytearray()
@@ -113,10 +112,11 @@ class _Reader:
             self._text = bytearray()
             return
         self._text = None
-        if self._name != self._file_field:
-            raise _unexpected(self._name, f"Files go into the field {self._file_field!r}.")
-        if len(self.form.files) >= self._max_files:
-            raise Problem("request.invalid", f"At most {self._max_files} files are taken.")
+        if self._name not in self._left:
+            raise _unexpected(self._name, f"Files go into the fields {', '.join(self._left)}.")
+        if self._left[self._name] == 0:
+            raise _unexpected(self._name, "The field has too many files.")
+        self._left[self._name] -= 1
         sink = self._open_file()
         filename = options[b"filename"].decode("utf-8", "replace")
         self.form.files.append(FilePart(self._name, filename, BlobUpload(sink, must_be_fits=True), sink))
@@ -150,9 +150,7 @@ async def read_form(
     pieces: AsyncIterator[bytes],
     content_type: str,
     open_file: Callable[[], FileSink],
-    *,
-    max_files: int,
-    file_field: str = "file",
+    file_fields: Mapping[str, int],
 ) -> Form:
     """Read a form whose files must be FITS.
 
@@ -164,10 +162,8 @@ async def read_form(
         The request's header; it names the boundary.
     open_file : callable
         Gives the sink of the next file; whoever opened it closes it.
-    max_files : int
-        Files taken at most.
-    file_field : str
-        Name of the form field that carries files.
+    file_fields : mapping of str to int
+        Names of the fields that carry files, and how many each may have.
 
     Raises
     ------
@@ -179,7 +175,7 @@ async def read_form(
     if kind != b"multipart/form-data" or not boundary:
         raise Problem("request.unsupported_media_type", "The body must be multipart/form-data with a boundary.")
     events = _Events()
-    reader = _Reader(open_file, max_files, file_field)
+    reader = _Reader(open_file, file_fields)
     try:
         parser = MultipartParser(boundary, events.callbacks())  # type: ignore[arg-type]
         async for piece in pieces:

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 from starlette.concurrency import run_in_threadpool
 
-from api.pointers import pointer_into
+from api.pointers import json_pointer, pointer_into
 from api.problems import Problem, things
 from api.routers.exposures import receive_files
-from api.schemas.jobs import JobParameters
+from api.schemas.jobs import Companions, JobParameters
 from api.uploads import read_small_body
+from service.formats import FormatError
+from service.formats.metadata import checked_overrides
 from service.jobs.errors import InvalidConfigurationError
 from service.jobs.submission import JobRequest
 
@@ -42,7 +44,8 @@ async def read_parameters(request: Request, services: Services, owner: Scope) ->
         return _parsed(await read_small_body(request, MAX_PARAMETERS_BYTES))
     if kind != "multipart/form-data":
         raise Problem("request.unsupported_media_type", "A job is application/json or multipart/form-data.")
-    received = await receive_files(request, services, owner, max_files=MAX_SNAPS)
+    file_fields = {"file": MAX_SNAPS, **dict.fromkeys(Companions.model_fields, 1)}
+    received = await receive_files(request, services, owner, file_fields)
     unknown = sorted(set(received.fields) - {"parameters"})
     if unknown:
         errors = [{"parameter": name, "detail": "is not known here", "code": "form"} for name in unknown]
@@ -50,13 +53,20 @@ async def read_parameters(request: Request, services: Services, owner: Scope) ->
     parameters = _parsed(received.fields.get("parameters", "{}").encode())
     if not received.records:
         return parameters
-    if parameters.exposures:
-        raise Problem(
-            "request.invalid",
-            "Exposures come as files or by name, not both.",
-            errors=[{"pointer": "/exposures", "detail": "must be absent beside files", "code": "conflict"}],
-        )
-    return parameters.model_copy(update={"exposures": [record.id for record, _ in received.records]})
+    exposures = [record.id for name, record, _ in received.records if name == "file"]
+    companions = {name: record.id for name, record, _ in received.records if name != "file"}
+    named = parameters.companions.model_dump(exclude_none=True)
+    if exposures and parameters.exposures:
+        raise _both("exposures")
+    if companions.keys() & named.keys():
+        raise _both("companions")
+    update = {"exposures": exposures or parameters.exposures, "companions": Companions(**named, **companions)}
+    return parameters.model_copy(update=update)
+
+
+def _both(field: str) -> Problem:
+    errors = [{"pointer": f"/{field}", "detail": "is among the files too", "code": "conflict"}]
+    return Problem("request.invalid", f"The {field} come as files or by name, not both.", errors=errors)
 
 
 def _parsed(text: bytes) -> JobParameters:
@@ -108,16 +118,24 @@ async def submit(
         )
     if key is not None and not 0 < len(key) <= MAX_KEY:
         raise Problem("request.invalid", f"Idempotency-Key must have 1 to {MAX_KEY} characters.")
+    try:
+        metadata = checked_overrides(parameters.metadata)
+    except FormatError as error:
+        errors = [
+            {"pointer": json_pointer(["metadata", str(error.numbers["key"])]), "detail": str(error), "code": error.code}
+        ]
+        raise Problem("request.invalid", str(error), errors=errors) from error
     request = JobRequest(
         exposures=tuple(parameters.exposures),
         references=parameters.reference_names,
         preset=parameters.preset,
         config=parameters.config,
-        metadata=parameters.metadata,
+        metadata=metadata,
         priority=parameters.priority,
         run_id=parameters.run_id,
         destruction_days=parameters.destruction_days,
         time_limit_s=parameters.time_limit_s,
+        companions=parameters.companions.model_dump(exclude_none=True),
     )
     try:
         return await run_in_threadpool(services.submissions.submit, owner, request, key)

@@ -113,6 +113,13 @@ def _add_run_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--preset", help="named set of configuration overrides")
     command.add_argument("--config", metavar="JSON", help="configuration overrides: JSON, or a file with it")
     command.add_argument(
+        "--companion",
+        action="append",
+        default=[],
+        metavar="ROLE=FILE",
+        help="mask, variance, weight, ivar or sigma in a file of its own",
+    )
+    command.add_argument(
         "--set-metadata",
         action="append",
         default=[],

@@ -130,6 +130,7 @@ class Client:
         preset: str | None = None,
         config: Mapping[str, Any] | None = None,
         metadata: Mapping[str, Any] | None = None,
+        companions: Mapping[str, Source] | None = None,
         priority: int | None = None,
         run_id: str | None = None,
         time_limit_s: float | None = None,
@@ -152,6 +153,9 @@ class Client:
             Configuration overrides, nested as in ``GET /v1/config/schema``.
         metadata : mapping, optional
             What the file does not say or says wrongly: ``band``, ``gain``, ``visit``, ``detector`` ...
+        companions : mapping, optional
+            Mask or noise of a single exposure in files of their own, by role: ``mask``, ``variance``, ``weight``,
+            ``ivar``, ``sigma``.
         priority : int, optional
             Higher runs earlier.
         run_id : str, optional
@@ -176,6 +180,8 @@ class Client:
             "preset": preset,
             "config": None if config is None else dict(config),
             "metadata": None if metadata is None else dict(metadata),
+            "companions": {role: self._exposure_id(source, on_progress) for role, source in (companions or {}).items()}
+            or None,
             "priority": priority,
             "run_id": run_id,
             "time_limit_s": time_limit_s,

@@ -7,9 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Iterable
 
-__all__ = ["OptionError", "json_object", "key_values", "reference_names"]
+__all__ = ["COMPANION_ROLES", "OptionError", "companion_files", "json_object", "key_values", "reference_names"]
+
+
+COMPANION_ROLES = ("mask", "variance", "weight", "ivar", "sigma")
 
 
 class OptionError(ValueError):
@@ -58,6 +62,23 @@ def key_values(pairs: Iterable[str]) -> dict[str, Any]:
         except json.JSONDecodeError:
             values[key] = text
     return values
+
+
+def companion_files(options: argparse.Namespace) -> list[tuple[str, str]]:
+    """Role and file of each ``--companion ROLE=FILE``.
+
+    Raises
+    ------
+    OptionError
+        No such role, or no file.
+    """
+    pairs = []
+    for text in options.companion:
+        role, separator, name = text.partition("=")
+        if role not in COMPANION_ROLES or not (separator and name):
+            raise OptionError(f"{text!r} is not ROLE=FILE with one of the roles {', '.join(COMPANION_ROLES)}")
+        pairs.append((role, name))
+    return pairs
 
 
 def reference_names(both: str | None, astrometry: str | None, photometry: str | None) -> dict[str, str]:

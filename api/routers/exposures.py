@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter, Path, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
@@ -17,7 +17,10 @@ from api.uploads import body_pieces, check_room, declared_length, store_body
 from service import formats
 from service.storage.records import BlobRef, ExposureRecord, Scope
 
-__all__ = ["register_exposure", "router"]
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["ReceivedFiles", "receive_files", "register_exposure", "router"]
 
 router = APIRouter(prefix="/v1/exposures", tags=["exposures"])
 
@@ -119,7 +122,7 @@ async def put_exposure(
 )
 async def post_exposure(request: Request, response: Response, services: Using, owner: Owner) -> ExposureDocument:
     """Upload a file as a form, `curl -F file=@exposure.fits`."""
-    uploaded = await receive_files(request, services, owner, max_files=1)
+    uploaded = await receive_files(request, services, owner, {"file": 1})
     if not uploaded.records:
         raise Problem(
             "request.invalid", "The form has no file.", errors=[{"parameter": "file", "detail": "is missing"}]
@@ -127,20 +130,22 @@ async def post_exposure(request: Request, response: Response, services: Using, o
     if uploaded.fields:
         name = next(iter(uploaded.fields))
         raise Problem("request.invalid", f"The field {name!r} is not known here.")
-    record, created = uploaded.records[0]
+    _, record, created = uploaded.records[0]
     return _answer(record, created, response)
 
 
 class ReceivedFiles:
-    """Exposures that came with a form, and its text fields."""
+    """Exposures that came with a form (field, exposure, whether it is new), and its text fields."""
 
-    def __init__(self, records: list[tuple[ExposureRecord, bool]], fields: dict[str, str]) -> None:
+    def __init__(self, records: list[tuple[str, ExposureRecord, bool]], fields: dict[str, str]) -> None:
         self.records = records
         self.fields = fields
 
 
-async def receive_files(request: Request, services: Services, owner: Scope, *, max_files: int) -> ReceivedFiles:
-    """Store the files of a form as exposures.
+async def receive_files(
+    request: Request, services: Services, owner: Scope, file_fields: Mapping[str, int]
+) -> ReceivedFiles:
+    """Store the files of a form as exposures; ``file_fields`` says how many files each field may have.
 
     Raises
     ------
@@ -149,7 +154,7 @@ async def receive_files(request: Request, services: Services, owner: Scope, *, m
     """
     limit = services.settings.max_upload_bytes
     announced = declared_length(request)
-    check_room(services.storage, announced, max_files * limit + FORM_OVERHEAD)
+    check_room(services.storage, announced, sum(file_fields.values()) * limit + FORM_OVERHEAD)
     with ExitStack() as stack:
         writers: list[Any] = []
 
@@ -158,10 +163,10 @@ async def receive_files(request: Request, services: Services, owner: Scope, *, m
             return writers[-1]
 
         pieces = body_pieces(request, announced)
-        form = await read_form(pieces, request.headers.get("content-type", ""), open_file, max_files=max_files)
+        form = await read_form(pieces, request.headers.get("content-type", ""), open_file, file_fields)
         blobs = [await run_in_threadpool(writer.commit) for writer in writers]
     records = [
-        await run_in_threadpool(register_exposure, services, owner, blob, part.filename)
+        (part.name, *await run_in_threadpool(register_exposure, services, owner, blob, part.filename))
         for blob, part in zip(blobs, form.files, strict=True)
     ]
     return ReceivedFiles(records, form.fields)

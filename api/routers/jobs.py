@@ -13,7 +13,7 @@ from api.files import etag_matches
 from api.job_documents import full_document, job_etag, short_document
 from api.responses import problems
 from api.schemas.common import PageDocument
-from api.schemas.jobs import JobDocument, JobParameters, JobSummaryDocument, PhaseName
+from api.schemas.jobs import Companions, JobDocument, JobParameters, JobSummaryDocument, PhaseName
 from api.submission import read_parameters, submit
 from service.jobs.errors import PhaseConflictError
 from service.storage.records import JobRecord, Phase, Scope
@@ -37,6 +37,7 @@ _JOB_BODY: dict[str, Any] = {
                     "required": ["file"],
                     "properties": {
                         "file": {"type": "array", "items": _FILE, "minItems": 1, "maxItems": 2},
+                        **dict.fromkeys(Companions.model_fields, _FILE),
                         "parameters": {"type": "string", "description": "JobParameters as JSON, without `exposures`."},
                     },
                 }

@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field
 from api.schemas.common import Document
 
 __all__ = [
+    "Companions",
     "JobDocument",
     "JobErrorDocument",
     "JobParameters",
@@ -54,6 +55,21 @@ class References(BaseModel):
     photometry: Annotated[str, Field(min_length=1, max_length=200)]
 
 
+FileId = Annotated[str, Field(min_length=1, max_length=100)]
+
+
+class Companions(BaseModel):
+    """Uploaded files that belong to a single exposure, by role."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    mask: FileId | None = None
+    variance: FileId | None = None
+    weight: Annotated[FileId | None, Field(description="Relative or inverse variance.")] = None
+    ivar: Annotated[FileId | None, Field(description="Inverse variance.")] = None
+    sigma: Annotated[FileId | None, Field(description="Standard deviation.")] = None
+
+
 def _reference_kind(value: Any) -> str:
     return "name" if isinstance(value, str) else "names"
 
@@ -81,7 +97,7 @@ class JobParameters(BaseModel):
     )
 
     exposures: Annotated[
-        list[Annotated[str, Field(min_length=1, max_length=100)]],
+        list[FileId],
         Field(max_length=2, description="One exposure, or the two snaps of one. Absent where the files come along."),
     ] = []
     references: Annotated[
@@ -96,6 +112,9 @@ class JobParameters(BaseModel):
     metadata: Annotated[
         dict[str, Any], Field(description="What the file does not say or says wrongly: band, gain, visit, detector ...")
     ] = {}
+    companions: Annotated[
+        Companions, Field(description="Mask and noise of a single exposure in files of their own.")
+    ] = Companions()
     priority: Annotated[int, Field(ge=0, le=100, description="Higher runs earlier.")] = 50
     run_id: Annotated[str | None, Field(max_length=200, description="Name for a group of jobs.")] = None
     destruction: Annotated[

@@ -89,6 +89,9 @@ def test_failed_job_explains_itself_and_keeps_what_it_has(house: House) -> None:
         ({"time_limit_s": 1e9}, "/time_limit_s"),
         ({"exposures": []}, "/exposures"),
         ({"exposures": ["a", "b", "c"]}, "/exposures"),
+        ({"metadata": {"gian": 1.5}}, "/metadata/gian"),
+        ({"metadata": {"gain": -1}}, "/metadata/gain"),
+        ({"companions": {"flat": "exp_1"}}, "/companions/flat"),
         ({"callback": "http://10.0.0.1/"}, "/callback"),
         ({"preset": "nope"}, "/preset"),
     ],
@@ -159,6 +162,23 @@ def test_one_form_does_upload_and_job(house: House) -> None:
     assert names == ["one.fits", "two.fits"]
     again = house.client.post("/v1/jobs", files=snaps, data=parameters, headers=key)
     assert (again.status_code, again.json()["id"]) == (200, job["id"])
+
+
+def test_companions_come_by_name_or_with_the_form(house: House) -> None:
+    mask = house.upload(house.fits_bytes(0.0))
+    named = house.submit(companions={"mask": mask})
+    files = {"file": ("a.fits", house.fits_bytes()), "mask": ("m.fits", house.fits_bytes(0.0))}
+    sent = house.client.post("/v1/jobs", files=files)
+    assert sent.status_code == 202, sent.text
+    for job_id in (named["id"], sent.json()["id"]):
+        job = house.services.storage.jobs.get(Scope("local"), job_id)
+        assert job is not None
+        assert job.spec["companions"]["mask"]["id"] == mask
+        assert len(job.spec["exposures"]) == 1
+    absent = house.client.post("/v1/jobs", json={"exposures": [house.upload()], "companions": {"mask": "exp_absent"}})
+    assert absent.json()["code"] == "job.exposure_not_found"
+    both = {"parameters": json.dumps({"companions": {"mask": mask}})}
+    assert house.client.post("/v1/jobs", files={"file": house.fits_bytes()}, data=both).status_code == 422
 
 
 @pytest.mark.parametrize("data", [{"parameters": "{"}, {"parameters": '{"exposures": ["exp_1"]}'}, {"other": "x"}])

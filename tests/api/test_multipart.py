@@ -47,7 +47,7 @@ def read(pieces: Sequence[bytes], *, content_type: str = CONTENT_TYPE, max_files
         for piece in pieces:
             yield piece
 
-    return asyncio.run(read_form(stream(), content_type, Sink, max_files=max_files))
+    return asyncio.run(read_form(stream(), content_type, Sink, {"file": max_files, "mask": 1}))
 
 
 def contents(form: Form) -> list[bytes]:
@@ -69,6 +69,13 @@ def test_two_snaps_keep_their_order_and_names() -> None:
     form = read([body(part("file", FITS + b"1", "one.fits"), part("file", FITS + b"2", "../../etc/two.fits"))])
     assert contents(form) == [FITS + b"1", FITS + b"2"]
     assert [file.filename for file in form.files] == ["one.fits", "../../etc/two.fits"]
+
+
+def test_files_have_their_fields() -> None:
+    form = read([body(part("mask", FITS + b"m", "m.fits"), part("file", FITS, "a.fits"))])
+    assert [(file.name, file.filename) for file in form.files] == [("mask", "m.fits"), ("file", "a.fits")]
+    with pytest.raises(Problem, match="too many files"):
+        read([body(part("mask", FITS, "m.fits"), part("mask", FITS, "m.fits"))])
 
 
 @pytest.mark.parametrize(
@@ -112,6 +119,6 @@ def test_a_file_that_is_not_fits_is_refused_before_the_rest_comes() -> None:
             yield b"junk" * 1000
 
     with pytest.raises(Problem) as caught:
-        asyncio.run(read_form(stream(), CONTENT_TYPE, Sink, max_files=1))
+        asyncio.run(read_form(stream(), CONTENT_TYPE, Sink, {"file": 1}))
     assert caught.value.kind.code == "upload.not_fits"
     assert read_pieces < 5

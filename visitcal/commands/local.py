@@ -9,7 +9,7 @@ from rich.console import Console
 
 from visitcal.cli import EXIT_FAILED, EXIT_OK, EXIT_REFUSED
 from visitcal.display import StageBar, failure_lines, statistics_table
-from visitcal.options import OptionError, json_object, key_values, reference_names
+from visitcal.options import OptionError, companion_files, json_object, key_values, reference_names
 
 if TYPE_CHECKING:
     import argparse
@@ -55,6 +55,7 @@ def _calibrate(options: argparse.Namespace, console: Console) -> int:
     if len(options.files) > MAX_SNAPS:
         raise OptionError("one exposure, or the two snaps of one")
     references = _reference_files(options)
+    companions = {role: Path(name) for role, name in companion_files(options)}
     config, metadata = _config(options), key_values(options.set_metadata)
     with StageBar(console) as bar:
         try:
@@ -65,6 +66,7 @@ def _calibrate(options: argparse.Namespace, console: Console) -> int:
                 config=config,
                 preset=options.preset or ("parity" if options.parity else "generic"),
                 metadata=metadata,
+                companions=companions,
                 out_dir=options.out,
                 on_progress=bar.show_stage,
             )

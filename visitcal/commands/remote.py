@@ -14,7 +14,7 @@ from visitcal.cli import EXIT_FAILED, EXIT_OK, EXIT_REFUSED, EXIT_UNREACHABLE
 from visitcal.client import Client
 from visitcal.display import StageBar, failure_lines, statistics_table, upload_bar
 from visitcal.errors import ApiError, RequestRefusedError, ServerError, ServiceUnreachableError
-from visitcal.options import OptionError, json_object, key_values, reference_names
+from visitcal.options import OptionError, companion_files, json_object, key_values, reference_names
 
 if TYPE_CHECKING:
     import argparse
@@ -58,12 +58,14 @@ def _submit(client: Client, options: argparse.Namespace, console: Console) -> in
     if len(options.files) > MAX_SNAPS:
         raise OptionError("a job takes one exposure, or the two snaps of one")
     exposures = [_exposure(client, name, console, quiet=options.json) for name in options.files]
+    companions = {role: _exposure(client, name, console, quiet=options.json) for role, name in companion_files(options)}
     job = client.submit(
         exposures,
         references=reference_names(options.refcat, options.astrometry, options.photometry),
         preset=options.preset,
         config=json_object(options.config),
         metadata=key_values(options.set_metadata),
+        companions=companions,
         priority=options.priority,
         run_id=options.run_id,
         time_limit_s=options.time_limit,

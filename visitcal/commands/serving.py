@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import signal
 import sys
 from typing import TYPE_CHECKING, Any
@@ -23,8 +22,6 @@ def run(options: argparse.Namespace) -> int:
     """Run one of the commands."""
     settings = _settings(options)
     logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)-7s %(name)s: %(message)s")
-    # Compiled kernels go where the settings say; numba reads this when it is first imported.
-    os.environ.setdefault("NUMBA_CACHE_DIR", str(settings.numba_cache_dir))
     commands = {"serve": _serve, "worker": _worker, "migrate": _migrate, "warmup": _warmup}
     return commands[options.command](settings)
 
@@ -46,8 +43,8 @@ def _serve(settings: Settings) -> int:
     import uvicorn
 
     from api.app import UnsafeBindError, create_app
+    from service.jobs.embedded import WorkerProcess
     from service.jobs.prepare import prepare
-    from service.jobs.worker import WorkerProcess
 
     try:
         app = create_app(settings)
