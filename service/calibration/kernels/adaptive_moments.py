@@ -59,8 +59,9 @@ def _weighted_sums(
         weight = np.exp(-0.5 * (w[0] * dx * dx + 2.0 * w[2] * dx * dy + w[1] * dy * dy))
         ratio = np.exp(-(w[0] * (dx + 0.5) + w[2] * dy))
         s0 = sx = sxx = 0.0
-        for column in range(first, last + 1):
-            value = weight * stamp[row, column]
+        line = stamp[row, first : last + 1]
+        for k in range(len(line)):
+            value = weight * line[k]
             s0 += value
             sx += value * dx
             sxx += value * dx * dx

@@ -33,9 +33,11 @@ def _disc_sums(
     spread = 0.0
     for row in range(int(np.ceil(y - radius)), int(np.floor(y + radius)) + 1):
         half = np.sqrt(max(radius * radius - (row - y) * (row - y), 0.0))
-        for column in range(int(np.ceil(x - half)), int(np.floor(x + half)) + 1):
-            flux += image[row, column]
-            spread += variance[row, column]
+        first, end = int(np.ceil(x - half)), int(np.floor(x + half)) + 1
+        values, variances = image[row, first:end], variance[row, first:end]
+        for k in range(len(values)):
+            flux += values[k]
+            spread += variances[k]
     return flux, spread
 
 
