@@ -39,7 +39,9 @@ _POSITION: dict[str, tuple[str, tuple[str, ...]]] = {
 }
 _FLAGS = ("photometric", "resolved", "variable")
 _REQUIRED = ("ra", "dec")
-_PHOTOMETRY = re.compile(r"^(?P<band>.+?)_(?P<kind>mag|mag_?[eE]rr|flux|flux_?[eE]rr)$")
+_PHOTOMETRY = re.compile(r"^(?P<band>.+?)_(?P<kind>mag|mag_?[eE]rr(or)?|flux|flux_?[eE]rr(or)?)$")
+#: Gaia's fluxes are electrons per second; these are the AB magnitudes of one.
+_GAIA_ZERO_POINTS = {"phot_g_mean": 25.7934, "phot_bp_mean": 25.3806, "phot_rp_mean": 25.1161}
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,16 +209,23 @@ def _bands(
     for ours, theirs in theirs_of.items():
         match = _PHOTOMETRY.match(ours)
         if match is not None:
-            kind = match["kind"].lower().replace("_", "")
+            kind = match["kind"].lower().replace("_", "").replace("error", "err")
             found.setdefault(match["band"], {})[kind] = theirs
     bands: dict[str, _Photometry] = {}
     for band, kinds in found.items():
         if "flux" in kinds:
-            scale = _factor(units[kinds["flux"]] or "nJy", "nJy", kinds["flux"])
+            scale = _flux_scale(band, kinds["flux"], units[kinds["flux"]])
             bands[band] = _Photometry(kinds["flux"], kinds.get("fluxerr"), is_magnitude=False, scale=scale)
         elif "mag" in kinds:
             bands[band] = _Photometry(kinds["mag"], kinds.get("magerr"), is_magnitude=True, offset=offsets.get(band, 0))
     return bands
+
+
+def _flux_scale(band: str, name: str, unit: str) -> float:
+    """NJy of one unit of a flux column."""
+    if band in _GAIA_ZERO_POINTS and not unit.lower().endswith("jy"):
+        return float(10.0 ** ((_AB_ZERO_NJY - _GAIA_ZERO_POINTS[band]) / 2.5))
+    return _factor(unit or "nJy", "nJy", name)
 
 
 def _factor(given: str, wanted: str, name: str) -> float:

@@ -277,6 +277,23 @@ def test_rubin_reference_names_are_radians(tmp_path: Path) -> None:
     assert found["pm_ra"][0] == pytest.approx(1e-7)
 
 
+def test_gaia_rates_become_ab_fluxes(tmp_path: Path) -> None:
+    table = Table({"source_id": [5, 6], "ra": [1.0, 1.0], "dec": [2.0, 2.0], "ref_epoch": [2016.0, 2016.0]})
+    table["phot_g_mean_flux"] = [1000.0, 0.0] * u.electron / u.s
+    table["phot_g_mean_flux_error"] = [2.0, 1.0] * u.electron / u.s
+    table["phot_g_mean_mag"] = [18.187, np.nan]
+    table["phot_bp_mean_flux"] = [400.0, 300.0]
+    table.write(tmp_path / "gaia.ecsv", format="ascii.ecsv")
+    loader = refcats.load_table(tmp_path / "gaia.ecsv")
+    assert loader.bands == ("phot_g_mean", "phot_bp_mean")
+    found = loader.load_circle(1.0, 2.0, 0.1, epoch=np.nan).table
+    assert found["id"].tolist() == [5, 6]
+    magnitude = (found["phot_g_mean_flux"][0] * u.nJy).to_value(u.ABmag)
+    assert magnitude == pytest.approx(25.7934 - 7.5, abs=1e-4)
+    assert found["phot_g_mean_flux"][1] == 0
+    assert found["phot_g_mean_fluxErr"][0] / found["phot_g_mean_flux"][0] == pytest.approx(0.002)
+
+
 def test_parity_and_real_catalogs(parity_dir: Path, data_dir: Path) -> None:
     loader = refcats.load_table(parity_dir / "typical1k" / "refcat.fits")
     assert loader.bands == ("g", "r", "i")
