@@ -76,7 +76,7 @@ class Settings(BaseSettings):
     shutdown_grace: Seconds = Field(
         20.0, description="Time that running jobs get at shutdown before being handed back."
     )
-    child_start_timeout: Seconds = Field(180.0, description="Time that a child process may take to warm up [s].")
+    child_start_timeout: Seconds = Field(900.0, description="Time that a child process may take to warm up [s].")
     max_jobs_per_child: int = Field(100, ge=1, description="Jobs after which a child process is replaced.")
     child_memory_mark_bytes: int = Field(
         1536 * _MIB, gt=0, description="Resident memory of an idle child above which it is replaced [bytes]."
@@ -146,8 +146,11 @@ class Settings(BaseSettings):
 
     @property
     def numba_cache_dir(self) -> Path:
-        """Compiled kernels."""
-        return self.kernel_cache_dir or self.data_dir / "kernel-cache"
+        """Compiled kernels: as set, else where numba's own variable says, else in the data directory."""
+        if self.kernel_cache_dir is not None:
+            return self.kernel_cache_dir
+        given = os.environ.get("NUMBA_CACHE_DIR")
+        return Path(given) if given else self.data_dir / "kernel-cache"
 
     def environment(self) -> dict[str, str]:
         """Environment variables that give another process these very settings."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from service import formats, refcats
 from service.calibration.calibrate_image import CalibrateImage, References
 from service.calibration.config import CalibrateImageConfig
+from service.calibration.progress import STAGES
 from service.jobs.configuration import resolved_config
 from service.jobs.outcome import JobError, JobOutcome
 from service.jobs.product_files import write_products
@@ -227,11 +228,17 @@ def _algorithm_error(result: CalibrationResult, stage: str | None) -> JobError |
         code=failure.code,
         type=failure.type_name,
         message=failure.message,
-        stage=result.metadata.get("failure", {}).get("stage", stage),
+        stage=_stage_of(failure.code) or stage,
         numbers=dict(failure.numbers),
         hint=failure.hint,
         suggested_config=dict(failure.suggested_config),
     )
+
+
+def _stage_of(code: str) -> str | None:
+    """The stage that a failure belongs to; it may have been kept until later stages had had their try."""
+    stage = code.partition(".")[0]
+    return stage if stage in STAGES else None
 
 
 def _input_error(error: formats.FormatError | refcats.RefcatError, stage: str | None) -> JobError:

@@ -38,4 +38,5 @@ def insert_unless_there(transaction: Transaction, table: sa.Table, values: Mappi
     """Insert a row unless one with the same key exists; whether it was inserted."""
     module = sqlite if transaction.connection.dialect.name == "sqlite" else postgresql
     statement = module.insert(table).values(dict(values)).on_conflict_do_nothing()
-    return transaction.connection.execute(statement).rowcount == 1
+    inserted = transaction.connection.execute(statement.returning(*table.primary_key.columns))
+    return inserted.first() is not None

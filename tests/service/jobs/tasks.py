@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from service.jobs.outcome import JobError, JobOutcome
+from service.jobs.outcome import JobError, JobOutcome, ProductFile
 from service.jobs.task import Task
 
 
@@ -35,12 +35,16 @@ def finish(task: Task) -> JobOutcome:
     logging.getLogger("tasks").info("nothing to do")
     text = task.directory / "mask.fits"
     text.write_text(task.spec["job_id"])
-    from service.jobs.outcome import ProductFile
-
     return JobOutcome(
         warnings=("mind the gap",),
         summary={"psfSigma": 1.5, "ra": float("nan"), "nPsfStar": 3},
-        identity={"instrument": "test", "band": "r", "visit": 7, "detector": 1, "observed_at": "2026-01-02T03:04:05+00:00"},
+        identity={
+            "instrument": "test",
+            "band": "r",
+            "visit": 7,
+            "detector": 1,
+            "observed_at": "2026-01-02T03:04:05+00:00",
+        },
         metadata={"count": 3, "bad": float("inf")},
         provenance={"inputs": []},
         products=(ProductFile("preliminary_visit_mask", "fits", "application/fits", str(text)),),
@@ -73,9 +77,8 @@ def die_once(task: Task) -> JobOutcome:
 
 
 def allocate(task: Task) -> JobOutcome:
-    kept = []
-    for _ in range(task.spec["metadata"]["mebibytes"]):
-        kept.append(np.ones(1 << 17))
+    kept = [np.ones(1 << 17) for _ in range(task.spec["metadata"]["mebibytes"])]
+    assert len(kept) > 0
     return finish(task)
 
 

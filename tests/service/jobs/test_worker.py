@@ -13,10 +13,9 @@ from pathlib import Path
 import psutil
 import pytest
 
+from service.jobs.engine import DbosDelivery
 from service.jobs.errors import PhaseConflictError
-from service.jobs.reconcile import Reconciler
-from service.jobs.engine import DbosDelivery, Delivery
-from service.storage.records import Phase, Scope
+from service.storage.records import Phase
 from tests.service.jobs.conftest import OWNER, REPO, House
 
 pytestmark = pytest.mark.end_to_end
