@@ -17,6 +17,7 @@ from service.formats.errors import FormatError
 from service.formats.headers import ReadLimits
 from service.formats.initial_wcs import initial_wcs
 from service.formats.keywords import RULES, lookup
+from service.formats.keywords import number as keyword_number
 from service.formats.lsst_masked_image import LsstMaskedImageAdapter
 from service.formats.metadata import Metadata, checked_overrides
 from service.formats.noise import gain_from_variance
@@ -261,9 +262,12 @@ def _assemble(masked_image: MaskedImage, layout: Layout, metadata: Metadata) -> 
         visit=get("visit") or 0,
         mjd_mid_tai=number("mjd"),
         exposure_time=number("exposure_time"),
+        dark_time=_card(metadata, "DARKTIME"),
         boresight_ra=ra,
         boresight_dec=dec,
-        boresight_rotation=number("rotation"),
+        boresight_rotation=_card(metadata, "BORE-ROTANG"),
+        altitude=_card(metadata, "BORE-ALT", "ALTITUDE", "OBJCTALT", "ALT"),
+        azimuth=_card(metadata, "BORE-AZ", "OBJCTAZ"),
         airmass=number("airmass"),
         longitude=number("longitude"),
         latitude=number("latitude"),
@@ -281,6 +285,11 @@ def _assemble(masked_image: MaskedImage, layout: Layout, metadata: Metadata) -> 
         unit=get("unit"),
         metadata=exposure_metadata(layout.headers),
     )
+
+
+def _card(metadata: Metadata, *keys: str) -> float:
+    found = keyword_number(*keys)(metadata)
+    return float(found[0]) if found else math.nan
 
 
 def _detector_name(metadata: Metadata) -> str:

@@ -77,6 +77,8 @@ def lsst(
     hdus[0].header["HIERARCH LSST ISR GAIN C00"] = 1.5
     hdus[0].header["HIERARCH LSST ISR GAIN C01"] = 1.7
     hdus[0].header["FILTER"] = "HSC-R2"
+    hdus[0].header["DARKTIME"], hdus[0].header["BORE-ALT"] = 31.0, 55.5
+    hdus[0].header["HIERARCH BORE-ROTANG"] = -12.5
     if edit is not None:
         edit(hdus)
     hdus.writeto(path)
@@ -102,7 +104,8 @@ def test_masked_image_by_name(tmp_path: Path, counts: Any, compressed: bool, mas
     assert result.values["gain"] == pytest.approx(1.6)
     assert result.origins["gain"] == "header LSST ISR GAIN mean"
     assert result.exposure.filter.band == "r"
-    assert result.exposure.visit_info.exposure_time == 30.0
+    info = result.exposure.visit_info
+    assert (info.exposure_time, info.dark_time, info.altitude, info.boresight_rotation) == (30.0, 31.0, 55.5, -12.5)
     assert result.exposure.visit_info.mjd_mid_tai == pytest.approx(Time("2026-01-02T03:04:05.5", scale="tai").mjd)
 
 
