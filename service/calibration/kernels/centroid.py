@@ -278,6 +278,9 @@ def measure_centroids(
         if not (-0.5 <= x < width - 0.5 and -0.5 <= y < height - 0.5):  # also where it is not finite
             flags[i, _EDGE] = flags[i, _FAILURE] = True
             continue
+        if not sigmas[k] > 0.0:  # no valid PSF here
+            flags[i, _FAILURE] = True
+            continue
         column, row = int(np.floor(x + 0.5)), int(np.floor(y + 0.5))
         show_source(plane, i)
         measured = _measure(

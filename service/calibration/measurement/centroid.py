@@ -32,8 +32,9 @@ def measure_sdss_centroid(context: MeasurementContext, config: SdssCentroidConfi
     start = _start_positions(context, peaks)
     values = np.full((len(start), 4), np.nan)
     flags = np.zeros((len(start), len(CENTROID_FLAGS)), bool)
+    pixels = np.floor(context.psf_positions(start)[0] + 0.5)
     for rows in context.chunks():
-        pixel = np.floor(np.where(np.isfinite(start[rows]), start[rows], context.psf.average_position) + 0.5)
+        pixel = pixels[rows]
         context.psf_shapes[rows] = context.psf.shapes(pixel[:, 0], pixel[:, 1])
         sigmas = determinant_radii(context.psf_shapes[rows])
         kernels = context.psf.kernel_images(pixel[:, 0], pixel[:, 1])

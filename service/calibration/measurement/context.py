@@ -91,6 +91,15 @@ class MeasurementContext:
         centers = np.column_stack([self.catalog["slot_Centroid_x"], self.catalog["slot_Centroid_y"]])
         return np.where(np.isfinite(centers).all(axis=1, keepdims=True), centers, self.first_peaks())
 
+    def psf_positions(self, positions: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        """Positions (n, 2) at which the PSF can be evaluated, and which are real ones.
+
+        Positions that are not finite, or so far off the image that no stamp reaches it, become the average position.
+        """
+        reach = self.masked_image.bbox.grown(max(self.psf.width, self.psf.height))
+        real = reach.contains(positions[:, 0], positions[:, 1])
+        return np.where(real[:, None], positions, self.psf.average_position), real
+
     def set_value(self, name: str, values: NDArray[Any]) -> None:
         """Write a measured column; NaN is "not measured"."""
         if not self.has(name):

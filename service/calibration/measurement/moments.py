@@ -54,8 +54,7 @@ def measure_hsm_source_moments(context: MeasurementContext, config: HsmMomentsCo
 
 def measure_hsm_psf_moments(context: MeasurementContext, config: HsmMomentsConfig) -> None:
     """Fill the ``ext_shapeHSM_HsmPsfMoments`` columns: moments of the PSF's centred image at each source."""
-    centers = context.centers()
-    centers = np.where(np.isfinite(centers), centers, context.psf.average_position)
+    centers, _ = context.psf_positions(context.centers())
     sigmas = trace_radii(context.psf_shapes)
     values = np.full((len(centers), len(_COLUMNS)), np.nan)
     flags = np.zeros((len(centers), len(MOMENTS_FLAGS)), bool)

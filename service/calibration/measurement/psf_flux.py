@@ -25,9 +25,8 @@ def measure_psf_flux(context: MeasurementContext, config: PsfFluxConfig) -> None
     Method: Rubin PsfFlux.
     """
     image = context.masked_image
-    centers = context.centers()
-    positions = np.where(np.isfinite(centers), centers, context.psf.average_position)
-    n = len(centers)
+    positions, real = context.psf_positions(context.centers())
+    n = len(positions)
     values = np.full((n, 4), np.nan)
     pixels = np.zeros(n, np.int32)
     truncated = np.zeros(n, bool)
@@ -46,9 +45,8 @@ def measure_psf_flux(context: MeasurementContext, config: PsfFluxConfig) -> None
             pixels,
             truncated,
         )
-    lost = ~np.isfinite(centers).all(axis=1)
-    values[lost] = np.nan
-    failed = lost | truncated | ~np.isfinite(values[:, :2]).all(axis=1)
+    values[~real], pixels[~real] = np.nan, 0
+    failed = truncated | ~np.isfinite(values[:, :2]).all(axis=1)
     for k, column in enumerate(("instFlux", "instFluxErr", "area", "chi2")):
         context.set_value(f"{_NAME}_{column}", values[:, k])
     context.set_value(f"{_NAME}_npixels", pixels)

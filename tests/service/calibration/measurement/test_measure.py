@@ -118,3 +118,43 @@ def test_refusals(scene: Any) -> None:
         measure(catalog, Exposure(image), MeasurementConfig())
     with pytest.raises(ValueError, match="footprints"):
         measure(SourceCatalog.allocate(star_schema(), 1), Exposure(image, psf=PSF), MeasurementConfig())
+
+
+class HalfValidPsf(GaussianPsf):
+    """Not a number left of x = 100."""
+
+    def _valid(self, x: Any) -> np.ndarray:
+        return np.where(np.atleast_1d(x) < 100.0, np.nan, 1.0).astype(np.float32)
+
+    def kernel_images(self, x: Any, y: Any) -> np.ndarray:
+        return super().kernel_images(x, y) * self._valid(x)[:, None, None]
+
+    def images(self, x: Any, y: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        stamps, x0, y0 = super().images(x, y)
+        return stamps * self._valid(x)[:, None, None], x0, y0
+
+    def shapes(self, x: Any, y: Any) -> np.ndarray:
+        return super().shapes(x, y) * self._valid(x)[:, None]
+
+
+def test_invalid_psf_is_flagged(scene: Any) -> None:
+    centers = np.array([[60.2, 60.3], [140.1, 60.4]])
+    image = scene.stars((121, 201), centers, 1e5, 2.0, 3.0)
+    catalog = scene.catalog_of(scene.boxes(centers, 10, image.shape))
+    measure(catalog, Exposure(image, psf=HalfValidPsf(2.0, 25, 25)), MeasurementConfig())
+    np.testing.assert_array_equal(catalog["base_InvalidPsf_flag"], [True, False])
+    for name in ("base_SdssCentroid", "base_PsfFlux", "ext_shapeHSM_HsmPsfMoments", "ext_shapeHSM_HsmSourceMoments"):
+        np.testing.assert_array_equal(catalog[f"{name}_flag"], [True, False], err_msg=name)
+    assert catalog["slot_Centroid_x"][0] == 60.0
+    assert catalog["ext_shapeHSM_HsmSourceMoments_flag_no_psf"][0]
+
+
+def test_positions_far_away_are_flags_not_exceptions(scene: Any) -> None:
+    image = scene.stars((121, 121), CENTER, 1e5, 2.0, 3.0)
+    for position in (1e30, -1e9, 122.0):
+        catalog = scene.catalog_of(scene.boxes(CENTER, 10, image.shape))
+        catalog["slot_Centroid_x"], catalog["slot_Centroid_y"] = position, 60.0
+        measure(catalog, Exposure(image, psf=PSF), MeasurementConfig())
+        assert catalog["base_PixelFlags_flag_offimage"][0]
+        for name in ("base_SdssCentroid", "base_PsfFlux", "base_CircularApertureFlux_12_0", "slot_Shape"):
+            assert catalog[f"{name}_flag"][0], name
