@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["ClipPass", "ZeroPoint", "fit_zero_point"]
 
 _N_BINS = 20
+_SMALLEST_RANGE = 1e-9  # mag; numpy cannot divide less into bins
 _FWHM_TO_SIGMA = 1 / 2.3
 _IQR_TO_SIGMA = 0.741301109252802
 
@@ -114,7 +115,8 @@ def fit_zero_point(difference: NDArray[np.float64], error: NDArray[np.float64], 
 def _first_guess(d: NDArray[np.float64], config: PhotometryConfig) -> tuple[float, float]:
     """Centre and sigma from the mode of a histogram, or from the quartiles where there are several modes."""
     n = d.size
-    heights, edges = np.histogram(d, _N_BINS)
+    margin = 0.5 if d[-1] - d[0] < _SMALLEST_RANGE else 0.0  # as numpy widens a range of zero
+    heights, edges = np.histogram(d, _N_BINS, range=(d[0] - margin, d[-1] + margin))
     modes = np.flatnonzero(heights == heights.max())
     first, last = int(modes[0]), int(modes[-1])
     quartiles = float(d[n // 4]), float(d[3 * n // 4])
