@@ -304,7 +304,7 @@ class Wcs:
             return _tan_header(self.crval, (crpix[0], crpix[1]), self.matrix @ self.pixel_map.cd), 0.0
         cx, cy = bbox.center
         ra0, dec0 = (float(value) for value in self.pixel_to_sky(cx, cy))
-        x, y = _nodes(bbox, grid, 0.0)
+        x, y = _nodes(bbox, grid, order + 2, 0.0)
         xi, eta = gnomonic(*self.pixel_to_sky(x, y), ra0, dec0)
         terms = [(p, q) for n in range(1, order + 1) for p, q in ((n - k, k) for k in range(n + 1))]
         norm = max(bbox.width, bbox.height) / 2.0
@@ -319,7 +319,7 @@ class Wcs:
             header |= {"CTYPE1": "RA---TAN-SIP", "CTYPE2": "DEC--TAN-SIP", "A_ORDER": order, "B_ORDER": order}
             for (p, q), a, b in zip(terms[2:], *sip, strict=True):
                 header |= {f"A_{p}_{q}": float(a), f"B_{p}_{q}": float(b)}
-        x, y = _nodes(bbox.grown(-grid // 2), grid, 0.5)
+        x, y = _nodes(bbox, grid, order + 2, 0.5)
         inside = bbox.contains(x, y)
         approximate = Wcs.from_header(header).pixel_to_sky(x[inside], y[inside])
         exact = self.pixel_to_sky(x[inside], y[inside])
@@ -372,8 +372,9 @@ def gnomonic_at(
     return np.degrees(cos1 * np.sin(delta) / cosine), np.degrees((cos0 * sin1 - sin0 * cos1 * np.cos(delta)) / cosine)
 
 
-def _nodes(bbox: Box, step: int, shift: float) -> _Pair:
-    nx, ny = -(-bbox.width // step) + 1, -(-bbox.height // step) + 1
+def _nodes(bbox: Box, step: int, at_least: int, shift: float) -> _Pair:
+    """Grid over a box, edges included, shifted by a part of its step."""
+    nx, ny = (max(-(-length // step) + 1, at_least) for length in (bbox.width, bbox.height))
     x = np.linspace(bbox.x0 - 0.5, bbox.x1 + 0.5, nx) + shift * bbox.width / max(nx - 1, 1)
     y = np.linspace(bbox.y0 - 0.5, bbox.y1 + 0.5, ny) + shift * bbox.height / max(ny - 1, 1)
     grid_x, grid_y = np.meshgrid(x, y)
