@@ -42,6 +42,12 @@ PRESETS = {
                 "psf_measure_psf": {"determiner": {"name": "psfex", "masked_pixels": "zero_full_weight"}},
                 "astrometry": {"matcher": {"name": "pessimistic_b", "continue_after_failed_verify": False}},
                 "find_stars_after_astrometry_failure": False,
+                "photometry": {
+                    "guard_first_clip": False,
+                    "inverse_variance_weights": False,
+                    "fail_without_good_stars": False,
+                },
+                "compute_summary_stats": {"use_parent_coordinates": False, "zenith_distance_tai_as_utc": True},
             },
         ),
     )
