@@ -48,7 +48,7 @@ def run(options: argparse.Namespace) -> int:
 def _demonstrate(options: argparse.Namespace, console: Console, directory: Path) -> str:
     environment = {"VISITCAL_KERNEL_CACHE_DIR": str(_kernel_cache())}
     with ServerProcess(directory / "data", directory / "server.log", environment=environment) as server:
-        console.print(f"[green]✓[/] service at {server.url}, worker beside it, data in a temporary directory")
+        console.print(f"[green]✓[/] service at {server.url}, with a worker beside it", highlight=False)
         # The worker warms up while we simulate.
         with _step(console, f"simulated {options.stars} stars on {options.size} x {options.size} pixels"):
             files, truth = _simulate(options, directory / "input")
@@ -61,9 +61,9 @@ def _demonstrate(options: argparse.Namespace, console: Console, directory: Path)
                 exposure = client.upload(
                     files["exposure"], on_progress=lambda sent, _: bar.update(task, completed=sent)
                 )
-            console.print(f"[green]✓[/] exposure uploaded ({size / 1e6:.0f} MB) as {exposure['id']}")
+            console.print(f"[green]✓[/] exposure uploaded ({size / 1e6:.0f} MB) as {exposure['id']}", highlight=False)
             job = client.submit(exposure["id"], references=REFCAT, run_id="demo")
-            console.print(f"[green]✓[/] job {job.id} submitted")
+            console.print(f"[green]✓[/] job {job.id} submitted", highlight=False)
             watch(job, console)
             print_result(client, job, console, truth)
             if options.keep is not None:

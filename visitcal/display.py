@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping
     from types import TracebackType
 
     from visitcal.documents import JobDocument
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 __all__ = ["StageBar", "failure_lines", "number", "statistics_table", "upload_bar"]
 
 SHOWN_NUMBERS = 3
+GAP = 2
+SHORTEST_MEANING = 12
 
 
 class StageBar:
@@ -84,7 +86,12 @@ class StageBar:
         """Write the line of a finished stage."""
         shown = [f"{key}={number(value)}" for key, value in numbers.items() if _is_plain(value)][:SHOWN_NUMBERS]
         time = "" if seconds is None else f"{seconds:7.2f} s"
-        self._console.print(f"  [green]✓[/] {name:<24}{time}  [dim]{' '.join(shown)}[/]", highlight=False)
+        self._console.print(
+            f"  [green]✓[/] {name:<24}{time}  [dim]{' '.join(shown)}[/]",
+            highlight=False,
+            no_wrap=True,
+            overflow="ellipsis",
+        )
 
 
 def upload_bar(console: Console) -> Progress:
@@ -114,9 +121,13 @@ def number(value: Any) -> str:
 
 
 def statistics_table(
-    summary: Mapping[str, Any], schema: Iterable[Mapping[str, Any]], extra: Sequence[tuple[str, Mapping[str, Any]]] = ()
+    summary: Mapping[str, Any],
+    schema: Iterable[Mapping[str, Any]],
+    truth: Mapping[str, Any] | None = None,
+    *,
+    width: int = 100,
 ) -> Table:
-    """Statistics with unit and meaning; what was not computed is left out, lists are.
+    """Statistics with unit and meaning, one a line; what was not computed is left out, lists are.
 
     Parameters
     ----------
@@ -124,22 +135,31 @@ def statistics_table(
         Value by name.
     schema : iterable of mapping
         ``name``, ``unit`` and ``description`` of each statistic, in order.
-    extra : sequence of (title, mapping)
-        Further columns, for example the truth of a simulation.
+    truth : mapping, optional
+        True values of some, for a simulation.
+    width : int
+        Columns of the terminal; what is left of them goes to the meanings.
     """
-    table = Table(title="Summary statistics", title_justify="left", header_style="bold")
-    table.add_column("statistic")
-    table.add_column("value", justify="right")
-    for title, _ in extra:
-        table.add_column(title, justify="right")
-    table.add_column("unit")
-    table.add_column("meaning", style="dim")
+    titles = ["statistic", "value", *(["truth"] if truth else []), "unit", "meaning"]
+    rows = []
     for field in schema:
         value = summary.get(field["name"])
         if value is None or isinstance(value, list):
             continue
-        others = [number(values[field["name"]]) if field["name"] in values else "" for _, values in extra]
-        table.add_row(field["name"], number(value), *others, field["unit"], field["description"])
+        known = [number(truth[field["name"]]) if field["name"] in truth else ""] if truth else []
+        rows.append([field["name"], number(value), *known, field["unit"], field["description"]])
+    fixed = [max([len(row[column]) for row in rows] + [len(titles[column])]) for column in range(len(titles) - 1)]
+    # Left to itself, rich would take the room for a long text from the numbers.
+    left = width - sum(fixed) - GAP * len(fixed)
+    table = Table(title="Summary statistics", title_justify="left", header_style="bold", box=None, pad_edge=False)
+    table.padding = (0, GAP, 0, 0)
+    for title, size in zip(titles, fixed, strict=False):
+        justify: Literal["left", "right"] = "right" if title in ("value", "truth") else "left"
+        table.add_column(title, justify=justify, no_wrap=True, width=size)
+    if left >= SHORTEST_MEANING:
+        table.add_column("meaning", style="dim", no_wrap=True, overflow="ellipsis", width=left)
+    for row in rows:
+        table.add_row(*row[: len(table.columns)])
     return table
 
 

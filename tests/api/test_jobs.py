@@ -177,8 +177,10 @@ def test_companions_come_by_name_or_with_the_form(house: House) -> None:
         assert len(job.spec["exposures"]) == 1
     absent = house.client.post("/v1/jobs", json={"exposures": [house.upload()], "companions": {"mask": "exp_absent"}})
     assert absent.json()["code"] == "job.exposure_not_found"
-    both = {"parameters": json.dumps({"companions": {"mask": mask}})}
-    assert house.client.post("/v1/jobs", files={"file": house.fits_bytes()}, data=both).status_code == 422
+    by_name = {"parameters": json.dumps({"companions": {"mask": mask}})}
+    mixed = house.client.post("/v1/jobs", files={"file": house.fits_bytes()}, data=by_name)
+    assert mixed.status_code == 202
+    assert house.client.post("/v1/jobs", files=files, data=by_name).status_code == 422
 
 
 @pytest.mark.parametrize("data", [{"parameters": "{"}, {"parameters": '{"exposures": ["exp_1"]}'}, {"other": "x"}])

@@ -79,7 +79,7 @@ def _calibrate(options: argparse.Namespace, console: Console) -> int:
             console.print(line, highlight=False)
     if outcome.summary is not None:
         schema = [{"name": f.name, "unit": f.unit, "description": f.doc} for f in summary_fields()]
-        console.print(statistics_table(outcome.summary, schema))
+        console.print(statistics_table(outcome.summary, schema, width=console.width))
     console.print(f"{outcome.phase}: {options.out}", highlight=False, soft_wrap=True)
     return EXIT_OK if outcome.phase == "COMPLETED" else EXIT_FAILED
 

@@ -110,8 +110,8 @@ def print_result(client: Client, job: JobHandle, console: Console, truth: dict[s
         for line in failure_lines(document["error"]):
             console.print(line, highlight=False)
     if document["summary"] is not None:
-        extra = [("truth", truth)] if truth else []
-        console.print(statistics_table(document["summary"], client.summary_schema(), extra))
+        schema = client.summary_schema()
+        console.print(statistics_table(document["summary"], schema, truth, width=console.width))
     products = ", ".join(product["id"] for product in document["products"])
     console.print(f"{document['phase']}: {products or 'no products'}", highlight=False)
 
