@@ -116,12 +116,26 @@ def _shift(source: Vector, reference: Vector) -> Vector:
     sine = np.sqrt(_dot(axis, axis))
     if sine == 0.0:
         return np.eye(3)
-    return _rotation(axis / sine, _dot(source, reference), sine)
+    for i in range(3):
+        axis[i] /= sine
+    return _rotation(axis, _dot(source, reference), sine)
 
 
 @njit(cache=True, nogil=True)
 def _project(vector: Vector, normal: Vector) -> Vector:
-    return vector - _dot(vector, normal) * normal
+    along = _dot(vector, normal)
+    out = np.empty(3)
+    for i in range(3):
+        out[i] = vector[i] - along * normal[i]
+    return out
+
+
+@njit(cache=True, nogil=True)
+def _spoke(points: Vector, i: Index, center: Index) -> Vector:
+    out = np.empty(3)
+    for k in range(3):
+        out[k] = points[i, k] - points[center, k]
+    return out
 
 
 @njit(cache=True, nogil=True)
@@ -146,22 +160,21 @@ def _match_spoke(
     """Reference whose spoke has the length and the opening angle to the first spoke of a source spoke, or -1."""
     wanted = np.float64(np.float32(length))
     low, high = wanted - tol - 1e-16, wanted + tol + 1e-16
-    n = 0
-    for k in range(distances.shape[0]):
-        n += low < distances[k] <= high
-    near = np.empty(n, np.int64)
-    near_distance = np.empty(n, np.float32)
+    near = np.empty(distances.shape[0], np.int64)
     n = 0
     for k in range(distances.shape[0]):
         if low < distances[k] <= high:
-            near[n], near_distance[n] = k, distances[k]
+            place = n  # insertion by distance: there are few, and a sort would take long to compile
+            while place > 0 and distances[near[place - 1]] > distances[k]:
+                near[place] = near[place - 1]
+                place -= 1
+            near[place] = k
             n += 1
-    order = np.argsort(near_distance, kind="mergesort")
     tau = min(tol / (length + tol), _MAX_SIN)
     spoke_length = np.sqrt(_dot(spoke, spoke))
     for step in range(n):
-        k = near[order[_middle_outwards(n, step)]]
-        projected = _project(points[k] - center, center)
+        k = near[_middle_outwards(n, step)]
+        projected = _project(_spoke(points, k, center_id), center)
         norm = np.sqrt(_dot(projected, projected)) * spoke_length
         if k == center_id or norm == 0.0:
             continue
@@ -195,8 +208,8 @@ def _match_spokes(
     distances = np.empty(points.shape[0], np.float32)
     for k in range(points.shape[0]):
         distances[k] = _length(points, k, center_id)
-    spoke = _project(points[first_id] - center, center)
-    source_spoke = _project(pattern[1] - source_center, source_center)
+    spoke = _project(_spoke(points, first_id, center_id), center)
+    source_spoke = _project(_spoke(pattern, 1, 0), source_center)
     source_spoke_length = np.sqrt(_dot(source_spoke, source_spoke))
     source_ids[0], source_ids[1] = 0, 1
     reference_ids[0], reference_ids[1] = center_id, first_id
@@ -204,7 +217,7 @@ def _match_spokes(
     for s in range(2, n_spokes + 1):
         if failed > n_spokes - (n_match - 1):
             return False
-        delta = pattern[s] - source_center
+        delta = _spoke(pattern, s, 0)
         projected = _project(delta, source_center)
         norm = np.sqrt(_dot(projected, projected)) * source_spoke_length
         hit = -1
@@ -263,7 +276,7 @@ def next_candidate(
         Position after the candidate, or -1 where there is none left.
     """
     source_center = pattern[0]
-    source_delta = pattern[1] - source_center
+    source_delta = _spoke(pattern, 1, 0)
     for position in range(start, 2 * pairs.shape[0]):
         pair = pairs[_middle_outwards(pairs.shape[0], position // 2)]
         low, high = np.int64(pair >> 16), np.int64(pair & 0xFFFF)
@@ -272,7 +285,7 @@ def next_candidate(
         if _dot(source_center, center) < cos_shift_min:
             continue
         shift = _shift(source_center, center)
-        delta = points[first_id] - center
+        delta = _spoke(points, first_id, center_id)
         moved = _apply(shift, source_delta)
         a, b = _project(moved, center), _project(delta, center)
         norm = _dot(a, a) * _dot(b, b)

@@ -185,3 +185,18 @@ def test_pair_table_is_the_sorted_list_of_pairs(n):
 def test_too_many_points_for_the_pair_table():
     with pytest.raises(ValueError, match="16 bits"):
         PairTable(np.zeros((65537, 3)))
+
+
+def test_patterns_of_nine_points_survive_false_ones():
+    """With six of nine points to match, a pattern that holds false sources still matches; with six of six it cannot."""
+    field = _simulate(9, spurious=0.0)
+    order = np.argsort(-field.source_flux)
+    rng = np.random.default_rng(9)
+    false = order[3::5]  # one source in every run of five is somewhere else
+    field.source[:, false] += rng.uniform(0.005, 0.01, (2, false.size))
+    field.truth[false] = -1
+    with pytest.raises(MatcherFailure):
+        field.match(matcher_iterations=1)
+    pairs, _ = field.match(matcher_iterations=1, num_points_for_shape_attempt=9)
+    assert np.mean(field.truth[pairs[:, 0]] == pairs[:, 1]) > 0.95
+    assert len(pairs) > 0.9 * (field.truth >= 0).sum()
