@@ -208,6 +208,7 @@ class Submissions:
             transaction,
             {
                 "id": job_id,
+                "created_at": now,
                 "owner": scope.name,
                 "run_id": request.run_id,
                 "dedup_key": _dedup_key(spec, config),

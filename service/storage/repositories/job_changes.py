@@ -37,11 +37,10 @@ class JobChanges(Repository):
 
     def insert(self, transaction: Transaction, values: Mapping[str, Any]) -> JobRecord:
         """A new row of the jobs table."""
-        now = transaction.now()
+        now = values.get("created_at") or transaction.now()
         row = transaction.connection.execute(
             sa.insert(jobs)
             .values(
-                created_at=now,
                 updated_at=now,
                 version=1,
                 attempt=0,
@@ -51,6 +50,7 @@ class JobChanges(Repository):
                 cancel_requested=False,
                 warnings=[],
                 **{name: clean_json(value) if name == "spec" else value for name, value in values.items()},
+                **({} if "created_at" in values else {"created_at": now}),
             )
             .returning(jobs)
         )

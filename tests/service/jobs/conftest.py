@@ -16,6 +16,9 @@ from service.jobs.submission import JobRequest, Submissions
 from service.settings import Settings
 from service.storage import Storage
 from service.storage.records import JobRecord, Phase, Scope
+from tests.service.postgresql import postgresql
+
+__all__ = ["postgresql"]
 
 REPO = Path(__file__).parents[3]
 OWNER = Scope("local")

@@ -13,8 +13,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from service.jobs.engine import DbosDelivery
+from service.jobs.engine import Delivery
 from service.jobs.errors import PhaseConflictError
+from service.jobs.submission import Submissions
 from service.storage.records import Phase
 from tests.service.jobs.conftest import OWNER, REPO, House
 
@@ -234,13 +235,25 @@ def test_submitter_killed_in_a_burst(house: House, tmp_path: Path) -> None:
     assert len(diary(path)) == len(set(diary(path))) == total
 
 
-def test_unsent_job_is_sent_by_a_running_worker(house: House) -> None:
+class Nowhere:
+    """A delivery engine that is away."""
+
+    def send(self, delivery: Delivery, *, priority: int) -> None:
+        raise ConnectionError(delivery.id, priority)
+
+    def drop(self, delivery: Delivery) -> None:
+        raise ConnectionError(delivery.id)
+
+    def close(self) -> None:
+        pass
+
+
+def test_job_that_could_not_be_sent_runs_all_the_same(house: House) -> None:
     house.start_worker()
     house.wait(house.submit())
-    job = house.submissions.submit(OWNER, house.request("finish"))[0]
-    delivery = DbosDelivery(house.settings)
-    # A job whose submitter died before it could send: another delivery port that loses everything.
-    delivery.close()
+    unheard = Submissions(house.storage, house.settings, Nowhere())
+    job, created = unheard.submit(OWNER, house.request("finish"))
+    assert created
     assert house.wait(job).phase is Phase.COMPLETED
 
 
