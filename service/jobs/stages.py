@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 __all__ = ["StageClock"]
+
+logger = logging.getLogger("visitcal")
 
 #: Where the calibration begins and ends in the progress of a whole job, by the usual cost of reading and writing.
 _CALIBRATION = (0.04, 0.93)
@@ -68,5 +71,12 @@ class StageClock:
             self.stage, self._began = stage, now
         else:
             self._finished.append(StageRecord(stage, now - self._began, dict(numbers)))
+            logger.info("%s: %.3f s %s", stage, now - self._began, _as_text(numbers))
         if self._receiver is not None:
             self._receiver(stage, fraction, numbers)
+
+
+def _as_text(numbers: dict[str, Any]) -> str:
+    return " ".join(
+        f"{name}={value:.6g}" if isinstance(value, float) else f"{name}={value}" for name, value in numbers.items()
+    )
