@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from visitcal.job import JobHandle
 
-__all__ = ["run"]
+__all__ = ["kernel_cache", "run"]
 
 REFCAT = "demo"
 
@@ -46,7 +46,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _demonstrate(options: argparse.Namespace, console: Console, directory: Path) -> str:
-    environment = {"VISITCAL_KERNEL_CACHE_DIR": str(_kernel_cache())}
+    environment = {"VISITCAL_KERNEL_CACHE_DIR": str(kernel_cache())}
     with ServerProcess(directory / "data", directory / "server.log", environment=environment) as server:
         console.print(f"[green]✓[/] service at {server.url}, with a worker beside it", highlight=False)
         # The worker warms up while we simulate.
@@ -94,7 +94,7 @@ def _keep(job: JobHandle, files: dict[str, Path], directory: Path) -> None:
         job.download(product["id"], directory)
 
 
-def _kernel_cache() -> Path:
+def kernel_cache() -> Path:
     """Compiled kernels outlive the demo, so that the second one starts faster."""
     base = os.environ.get("VISITCAL_KERNEL_CACHE_DIR")
     if base:
