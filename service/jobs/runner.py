@@ -8,6 +8,7 @@ import select
 import signal
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -102,16 +103,16 @@ class Spawner:
         self._settings = settings
         self._thread = ThreadPoolExecutor(1, "spawner")
 
-    def start(self) -> Child:
+    def start(self, stopping: threading.Event) -> Child:
         """A child that is ready to run.
 
         Raises
         ------
         ChildStartError
-            It ended, or took too long.
+            It ended, took too long, or ``stopping`` was set meanwhile.
         """
         child = self._thread.submit(Child, self._settings).result()
-        child.wait_ready(self._settings.child_start_timeout)
+        child.wait_ready(self._settings.child_start_timeout, stopping)
         return child
 
     def close(self) -> None:
@@ -169,16 +170,16 @@ class Child:
         except psutil.Error:
             return 0
 
-    def wait_ready(self, timeout: float) -> None:
+    def wait_ready(self, timeout: float, stopping: threading.Event) -> None:
         """Wait for the end of the warm-up.
 
         Raises
         ------
         ChildStartError
-            The child ended, or took too long.
+            The child ended, took too long, or ``stopping`` was set; it is dead then.
         """
         deadline = time.monotonic() + timeout
-        while time.monotonic() < deadline:
+        while time.monotonic() < deadline and not stopping.is_set():
             if any(message["kind"] == "ready" for message in self._messages(_POLL)):
                 return
             if not self.alive:
@@ -186,7 +187,8 @@ class Child:
                 self.kill()
                 raise ChildStartError(f"the child process ended while starting: {reason}")
         self.kill()
-        raise ChildStartError(f"the child process was not ready after {timeout} s")
+        why = "the worker stops" if stopping.is_set() else f"it was not ready after {timeout:g} s"
+        raise ChildStartError(f"no child process: {why}")
 
     def run(
         self,

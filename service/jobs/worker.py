@@ -97,9 +97,12 @@ class Worker:
     def _warm_up(self) -> None:
         # One after the other: the first may compile kernels, the others find them in the cache.
         for _ in range(self._settings.slots):
-            if self._stopping.is_set():
-                return
-            self._idle.put(self._spawner.start())
+            try:
+                self._idle.put(self._spawner.start(self._stopping))
+            except ChildStartError:
+                if self._stopping.is_set():
+                    return
+                raise
 
     def _receive(self, job_id: str, number: int) -> None:
         delivery = Delivery(job_id, number)
@@ -158,7 +161,7 @@ class Worker:
     def _renewed(self, child: Child | None) -> Child:
         if child is not None:
             child.kill()
-        return self._spawner.start()
+        return self._spawner.start(self._stopping)
 
     def _heart(self) -> None:
         """Renew the leases; see soon that a job is to stop."""
