@@ -38,16 +38,22 @@ PRESETS = {
             "Rubin's task to the letter, quirks included, for comparisons.",
             {
                 "psf_repair": {"cosmicray": {"fill": "noise"}},
-                "psf_source_measurement": {"keep_stale_flags": True},
+                "psf_source_measurement": {"keep_stale_flags": True, "moments": {"flag_galsim": False}},
                 "psf_measure_psf": {"determiner": {"name": "psfex", "masked_pixels": "zero_full_weight"}},
                 "astrometry": {"matcher": {"name": "pessimistic_b", "continue_after_failed_verify": False}},
-                "find_stars_after_astrometry_failure": False,
+                "star_deblend": {
+                    "invert_psf_shift": True,
+                    "fail_on_unseen_neighbors": True,
+                    "flag_any_number_of_peaks": True,
+                },
+                "star_measurement": {"moments": {"flag_galsim": False}},
                 "photometry": {
                     "guard_first_clip": False,
                     "inverse_variance_weights": False,
                     "fail_without_good_stars": False,
                 },
                 "compute_summary_stats": {"use_parent_coordinates": False, "zenith_distance_tai_as_utc": True},
+                "find_stars_after_astrometry_failure": False,
             },
         ),
     )

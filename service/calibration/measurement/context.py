@@ -44,7 +44,7 @@ class MeasurementContext:
     order : ndarray of int64, shape (n,)
         Rows in the order in which they are measured.
     blended : ndarray of int64
-        Rows of parents and children, whose footprints overlap.
+        Rows of parents and children, whose footprints overlap, parents behind their children: their noise is on top.
     psf_shapes : ndarray of float64, shape (n, 3)
         Ixx, Iyy, Ixy of the PSF in px^2 at the pixels where the centroids were looked for.
     invalid_psf : ndarray of bool, shape (n,)
@@ -131,4 +131,4 @@ def _measurement_order(catalog: SourceCatalog) -> tuple[NDArray[np.int64], NDArr
     order = np.lexsort((np.arange(len(catalog)), parents == 0, family)).astype(np.int64)
     crowded = np.zeros(len(catalog), bool)
     crowded[children] = crowded[family[children]] = True
-    return order, np.flatnonzero(crowded)
+    return order, order[crowded[order]]

@@ -85,6 +85,7 @@ def measure(catalog: SourceCatalog, exposure: Exposure, config: MeasurementConfi
 
 def _run(context: MeasurementContext, config: MeasurementConfig) -> None:
     """Run the plugins, each on the same pixels: where footprints overlap, the one before left another noise."""
+    hide_sources(context.plane, context.blended)
     measure_sdss_centroid(context, config.centroid)
     if context.has("ext_shapeHSM_HsmPsfMoments_flag"):
         measure_hsm_psf_moments(context, config.moments)
