@@ -30,7 +30,7 @@ from service.refcats.store import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     import pyarrow as pa
     from numpy.typing import NDArray
@@ -167,7 +167,7 @@ def ingest(
     with tempfile.TemporaryDirectory(prefix=f".{name}.", dir=store_dir, ignore_cleanup_errors=True) as scratch:
         runs = _put_aside(table, plan, Path(scratch), tell)
         staged = Path(scratch) / "catalog"
-        info = _write_partitions(runs, staged, name, order, tell)
+        info = _write_partitions(runs, staged, name, order, plan.names, tell)
         info = _finish(info, staged, columns or {}, magnitude_offsets or {})
         return _publish(info, staged, directory, store_dir)
 
@@ -182,7 +182,7 @@ def _put_aside(table: TableSource, plan: ColumnPlan, scratch: Path, tell: Callab
         if len(ours["ra"]):
             runs.add(ours)
         tell(0.5 * n_read / max(table.n_rows or n_read, 1), f"read {n_read} rows")
-    if not runs.tables:
+    if not runs.tables and n_read:  # a table without rows is an answer: there are no references
         raise RefcatError("refcat.empty", "the table has no row with a position", n_rows=n_read)
     return runs
 
@@ -190,6 +190,8 @@ def _put_aside(table: TableSource, plan: ColumnPlan, scratch: Path, tell: Callab
 def _partition(runs: _Runs, order: int | None) -> list[Partition]:
     """Pixels that hold stars, in the order of the sky index."""
     done: list[Partition] = []
+    if not runs.tables:
+        return done
     shift = 0 if order is None else order
     fine = _FINEST_ORDER if order is None else order
     occupied = np.unique(np.concatenate([np.unique(i >> 2 * (INDEX_ORDER - shift)) for i in runs.indices]))
@@ -206,7 +208,12 @@ def _partition(runs: _Runs, order: int | None) -> list[Partition]:
 
 
 def _write_partitions(
-    runs: _Runs, staged: Path, name: str, order: int | None, tell: Callable[[float, str], None]
+    runs: _Runs,
+    staged: Path,
+    name: str,
+    order: int | None,
+    names: Sequence[str],
+    tell: Callable[[float, str], None],
 ) -> RefcatInfo:
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -214,7 +221,6 @@ def _write_partitions(
     partitions = _partition(runs, order)
     digest = _Digest()
     epochs: list[float] = []
-    names: list[str] = []
     size = 0
     for number, partition in enumerate(partitions):
         columns = runs.cut(*partition.index_range)
@@ -245,6 +251,7 @@ def _write_partitions(
 def _finish(
     info: RefcatInfo, staged: Path, columns: Mapping[str, str], magnitude_offsets: Mapping[str, float]
 ) -> RefcatInfo:
+    staged.mkdir(exist_ok=True)
     info = replace(info, source={"columns": dict(columns), "magnitude_offsets": dict(magnitude_offsets)})
     write_description(staged, info)
     return info

@@ -332,3 +332,14 @@ def test_flux_column_refuses() -> None:
 def test_partition_ranges_tile_the_sphere() -> None:
     assert Partition(0, 11, 1).index_range[1] == 12 * 4**29
     assert Partition(3, 7, 1).index_range == (7 * 4**26, 8 * 4**26)
+
+
+def test_a_table_without_rows_is_a_catalogue_without_stars(tmp_path: Path) -> None:
+    path = tmp_path / "t.parquet"
+    pq.write_table(pa.table({"ra": np.zeros(0), "dec": np.zeros(0), "r_mag": np.zeros(0)}), path)
+    info = refcats.ingest(path, name="empty", store_dir=tmp_path / "store")
+    assert (info.n_rows, info.bands) == (0, ("r",))
+    assert refcats.ingest(path, name="empty", store_dir=tmp_path / "store") == info
+    found = refcats.open_catalog(tmp_path / "store", "empty").load_circle(10.0, 5.0, 1.0, epoch=np.nan)
+    assert len(found.table) == 0
+    assert "r_flux" in found.table
