@@ -198,7 +198,8 @@ class _Run:
             "negative_peak_count": detected.n_negative_peaks,
         }
         self.metadata.update({f"{prefix}_{name}": value for name, value in counts.items()})
-        catalog = SourceCatalog.allocate(psf_star_schema(), len(detected.positive), detected.positive)
+        footprints = detected.footprints
+        catalog = SourceCatalog.allocate(psf_star_schema(), len(footprints), footprints)
         catalog["id"] = ids.take(len(catalog))
         self.result.psf_stars = catalog
         if first and config.do_compute_shapelet_decomposition:
@@ -285,7 +286,7 @@ class _Run:
                 exposure.masked_image, config.star_sky_sources, seed=self.catalog_id[0]
             )
             self.metadata["sky_footprint_count"] = len(sky)
-            sources = SourceCatalog.allocate(star_schema(), len(detected.positive), detected.positive)
+            sources = SourceCatalog.allocate(star_schema(), len(detected.footprints), detected.footprints)
             empty_sky = SourceCatalog.allocate(star_schema(), len(sky), sky)
             empty_sky["sky_source"] = True
             sources = SourceCatalog.concatenate([sources, empty_sky])

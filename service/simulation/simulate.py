@@ -97,7 +97,7 @@ def simulate(config: SimulationConfig) -> Simulation:
     bad = defects(light.shape, config.n_bad_columns, config.n_hot_pixels, rng)
     exposures, rays = [], []
     for _ in range(config.n_snaps):
-        exposure, ray = _expose(light / config.n_snaps, bad, config, header_wcs, rng)
+        exposure, ray = _expose(light / np.float32(config.n_snaps), bad, config, header_wcs, rng)
         exposures.append(exposure)
         rays.append(ray)
     return Simulation(config, exposures, sources, references, psf, true_wcs, sky, rays)
