@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 from service.jobs.engine import migrate_delivery
@@ -11,6 +12,9 @@ if TYPE_CHECKING:
     from service.settings import Settings
 
 __all__ = ["prepare"]
+
+# They tell of every step of every start.
+_TALKATIVE = ("alembic", "dbos")
 
 
 def prepare(settings: Settings) -> str:
@@ -26,6 +30,8 @@ def prepare(settings: Settings) -> str:
     str
         Revision of the jobs database.
     """
+    for name in _TALKATIVE:
+        logging.getLogger(name).setLevel(logging.WARNING)
     directories = (settings.data_dir, settings.blob_dir, settings.refcat_dir, settings.scratch_dir)
     for directory in (*directories, settings.numba_cache_dir):
         directory.mkdir(parents=True, exist_ok=True)

@@ -39,7 +39,6 @@ __all__ = ["Worker", "WorkerProcess", "main", "run_worker", "warmup"]
 logger = logging.getLogger(__name__)
 
 _RETRY_SECONDS = 1.0
-_TALKATIVE = ("alembic", "dbos")
 
 
 class Worker:
@@ -276,8 +275,6 @@ def main(arguments: list[str]) -> int:
     """``python -m service.jobs.worker [PARENT_PID]``; settings from the environment."""
     settings = Settings()
     logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    for name in _TALKATIVE:
-        logging.getLogger(name).setLevel(logging.WARNING)
     if arguments:
         die_with_parent(int(arguments[0]), signal.SIGTERM)
     return run_worker(settings)

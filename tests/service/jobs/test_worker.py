@@ -294,3 +294,17 @@ def test_stopping_worker_hands_its_job_back(house: House) -> None:
     assert (after.phase, after.losses, after.attempt) == (Phase.QUEUED, 0, 1)
     house.start_worker()
     assert house.wait(job).attempt == 2
+
+
+@pytest.mark.parametrize("count", [150, pytest.param(10_000, marks=[pytest.mark.long, pytest.mark.timeout(3600)])])
+def test_long_queue_is_drained_none_lost_none_twice(house: House, tmp_path: Path, count: int) -> None:
+    house.settings = house.settings.model_copy(update={"slots": 4, "queue_poll": 0.02})
+    path = tmp_path / "diary"
+    for _ in range(count):
+        house.submit(diary=str(path))
+    house.start_worker()
+    done = [Phase.COMPLETED]
+    house.until(lambda: True if house.storage.jobs.count(OWNER, done) == count else None, timeout=60 + count / 2)
+    assert len(diary(path)) == len(set(diary(path))) == count
+    published = house.storage.summaries.list(OWNER, fields=[], limit=count + 1)
+    assert len(published.items) == count
