@@ -179,7 +179,7 @@ def test_news_of_an_attempt_is_written_once(tmp_path: Path) -> None:
     log.acknowledge(first)
     second = log.report()
     assert (second.new_stages, second.changed, len(second.stages)) == (0, False, 1)
-    assert [line.message for line in second.log] == ["m"]
+    assert [line.message for line in second.log] == ["while away"]
     log.acknowledge(second)
     assert log.report().log == ()
 
