@@ -46,7 +46,9 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _demonstrate(options: argparse.Namespace, console: Console, directory: Path) -> str:
-    environment = {"VISITCAL_KERNEL_CACHE_DIR": str(kernel_cache())}
+    cache = kernel_cache()
+    first_time = not cache.is_dir() or not any(cache.iterdir())
+    environment = {"VISITCAL_KERNEL_CACHE_DIR": str(cache)}
     with ServerProcess(directory / "data", directory / "server.log", environment=environment) as server:
         console.print(f"[green]✓[/] service at {server.url}, with a worker beside it", highlight=False)
         # The worker warms up while we simulate.
@@ -64,6 +66,8 @@ def _demonstrate(options: argparse.Namespace, console: Console, directory: Path)
             console.print(f"[green]✓[/] exposure uploaded ({size / 1e6:.0f} MB) as {exposure['id']}", highlight=False)
             job = client.submit(exposure["id"], references=REFCAT, run_id="demo")
             console.print(f"[green]✓[/] job {job.id} submitted", highlight=False)
+            if first_time:
+                console.print("[dim]the first time, the worker compiles its kernels: this takes a minute or two[/]")
             watch(job, console)
             print_result(client, job, console, truth)
             if options.keep is not None:
