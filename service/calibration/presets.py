@@ -48,6 +48,7 @@ PRESETS = {
                 },
                 "star_measurement": {"moments": {"flag_galsim": False}},
                 "photometry": {
+                    "use_reference_errors": False,
                     "guard_first_clip": False,
                     "inverse_variance_weights": False,
                     "fail_without_good_stars": False,

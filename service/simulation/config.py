@@ -42,7 +42,7 @@ class SimulationConfig(BaseModel):
     rotation_error: float = Field(0.05, description="Rotation error of the header WCS, deg.")
     scale_error: float = Field(2e-4, description="Relative scale error of the header WCS.")
     distortion: float = Field(2.0, ge=0, description="Radial distortion at the corner, absent from the header, mas.")
-    mjd: float = Field(61366.2, description="Mid-exposure, MJD TAI.")
+    mjd: float = Field(61366.4, description="Mid-exposure, MJD TAI.")
     reference_epoch: float = Field(2016.0, description="Julian year of the reference positions.")
     reference_error: float = Field(0.5, gt=0, description="Error of a reference position per axis, mas.")
     reference_missing: float = Field(0.05, ge=0, lt=1, description="Fraction of stars without a reference.")

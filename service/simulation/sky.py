@@ -148,8 +148,9 @@ def reference_table(sources: Sources, config: SimulationConfig, rng: Generator) 
     }
     for band in _BANDS:
         spurious = rng.uniform(config.mag_bright, config.reference_mag_limit, n_spurious)
-        magerr = np.full(n, 0.01)
-        table[f"{band}_mag"] = column(sources.mags[band], spurious) + rng.normal(0.0, 0.01, n)
-        table[f"{band}_magerr"] = magerr
+        magnitude = column(sources.mags[band], spurious)
+        magnitude_error = np.hypot(0.004, 0.01 * 10.0 ** (0.4 * (magnitude - 20.5)))
+        table[f"{band}_mag"] = magnitude + rng.normal(0.0, 1.0, n) * magnitude_error
+        table[f"{band}_magerr"] = magnitude_error
     order = rng.permutation(n)
     return {name: values[order] for name, values in table.items()}

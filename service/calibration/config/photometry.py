@@ -69,6 +69,11 @@ class PhotometryConfig(ConfigModel):
     mag_err_floor: float = Field(
         0.0, ge=0, description="added in quadrature to magnitude errors", json_schema_extra=_MAG
     )
+    use_reference_errors: bool = Field(
+        True,
+        description="add the magnitude errors of the references in quadrature to those of the stars; without them a few"
+        " bright stars decide the zero point (parity: false)",
+    )
     sigma_max: float = Field(0.25, gt=0, description="largest sigma used in clipping", json_schema_extra=_MAG)
     n_sigma: float = Field(3.0, gt=0, description="clipping limit")
     use_median: bool = Field(True, description="clip about the median, else about the weighted mean")

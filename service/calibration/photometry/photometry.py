@@ -52,7 +52,7 @@ class PhotometryResult:
     matches : SourceCatalog
         Denormalised list of all pairs that were used, clipped ones included.
     difference, error : ndarray of float64, shape (len(matches),)
-        Reference less instrumental magnitude of each pair and the error of the latter, mag; NaN where unknown.
+        Reference less instrumental magnitude of each pair and its error as weighed, mag; NaN where unknown.
     passes : tuple of ClipPass
         Passes of the clip.
     """
@@ -107,8 +107,11 @@ def solve(
     references = loader.load_circle(ra, dec, radius, epoch=epoch)
     band = reference_band(references, exposure.filter.band, config.ref_loader)
     pairs, distance = _match(stars, references, band, config)
-    magnitude = _reference_magnitudes(references, band, exposure.filter.physical, config)
+    magnitude, magnitude_error = _reference_magnitudes(references, band, exposure.filter.physical, config)
     difference, error = _differences(stars, pairs, magnitude, config)
+    if config.use_reference_errors:
+        known = np.nan_to_num(magnitude_error[pairs[:, 0]], nan=0.0, posinf=0.0)
+        error = np.hypot(error, known)
     usable = np.isfinite(difference)
     if not usable.any():
         finite = int(np.isfinite(magnitude[pairs[:, 0]]).sum())
@@ -163,12 +166,15 @@ def _reserve(n: int, config: ReserveConfig) -> NDArray[np.bool_]:
 
 def _reference_magnitudes(
     references: ReferenceCatalog, band: str, physical_filter: str | None, config: PhotometryConfig
-) -> NDArray[np.float64]:
-    """AB magnitude of each reference, NaN where it has none."""
-    if not config.apply_color_terms:
-        return nanojansky_to_abmag(references.table[f"{band}_flux"])
-    term = find_colorterm(config.colorterms, references.name, physical_filter)
-    return corrected_magnitudes(references.table, term)[0]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """AB magnitude of each reference and its error, NaN where it has none."""
+    if config.apply_color_terms:
+        term = find_colorterm(config.colorterms, references.name, physical_filter)
+        return corrected_magnitudes(references.table, term)
+    flux, flux_error = references.table[f"{band}_flux"], references.table[f"{band}_fluxErr"]
+    error = np.full(len(flux), np.nan)
+    np.divide(_MAG_PER_RATIO * flux_error, flux, out=error, where=flux > 0)
+    return nanojansky_to_abmag(flux), error
 
 
 def _differences(

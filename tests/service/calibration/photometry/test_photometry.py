@@ -62,7 +62,8 @@ def test_zero_point_of_an_exact_field(references_of):
     result = photometry.solve(exposure, stars, loader, PhotometryConfig())
     assert result.zero_point == pytest.approx(_ZERO_POINT, abs=1e-10)
     assert result.photo_calib.zero_point == pytest.approx(_ZERO_POINT, abs=1e-10)
-    assert result.sigma == pytest.approx(2.5 / np.log(10) / 100 / np.sqrt(60), rel=1e-9)
+    both = np.sqrt(2) * 2.5 / np.log(10) / 100  # stars and references of S/N 100
+    assert result.sigma == pytest.approx(both / np.sqrt(60), rel=1e-9)
     assert len(result.matches) == result.n_good == 60
     assert stars["calib_photometry_used"].all()
     assert np.array_equal(result.matches["src_id"], result.matches["ref_id"])
@@ -70,12 +71,29 @@ def test_zero_point_of_an_exact_field(references_of):
     assert 0.05 < loader.circle[2] < 0.08
 
 
+def test_reference_errors_keep_bright_stars_from_deciding_alone(references_of):
+    """Stars far better measured than their references: the mean of the references' magnitudes is what is left."""
+    exposure, stars, loader = _field(references_of, n=400)
+    rng = np.random.default_rng(4)
+    table = loader.references.table
+    table["r_flux"] = table["r_flux"] * 10 ** (-0.4 * rng.normal(0, 0.01, 400))
+    table["r_fluxErr"] = table["r_flux"] * 0.01 * np.log(10) / 2.5
+    stars["slot_CalibFlux_instFluxErr"] = stars["slot_CalibFlux_instFlux"] * rng.uniform(1e-4, 5e-3, 400)
+    weighed = photometry.solve(exposure, stars, loader, PhotometryConfig())
+    alone = photometry.solve(exposure, stars, loader, PhotometryConfig(use_reference_errors=False))
+    assert abs(weighed.zero_point - _ZERO_POINT) < 3 * weighed.sigma
+    assert weighed.sigma == pytest.approx(0.01 / np.sqrt(400), rel=0.1)
+    assert alone.sigma < 0.2 * weighed.sigma  # too good to be true
+
+
 def test_magnitude_error_floor_and_bad_errors(references_of, caplog):
     exposure, stars, loader = _field(references_of)
-    floor = photometry.solve(exposure, stars, loader, PhotometryConfig(mag_err_floor=0.05))
+    floor = photometry.solve(exposure, stars, loader, PhotometryConfig(mag_err_floor=0.05, use_reference_errors=False))
     assert floor.error[0] == pytest.approx(np.hypot(2.5 / np.log(10) / 100, 0.05), rel=1e-9)
     stars["slot_CalibFlux_instFluxErr"][3] = np.inf
-    config = PhotometryConfig.model_validate({"source_selector": {"bad_flags": ["sky_source"]}})
+    config = PhotometryConfig.model_validate(
+        {"source_selector": {"bad_flags": ["sky_source"]}, "use_reference_errors": False}
+    )
     result = photometry.solve(exposure, stars, loader, config)
     flux = result.matches["src_slot_CalibFlux_instFlux"]
     np.testing.assert_allclose(result.error, 2.5 / np.log(10) / np.sqrt(flux), rtol=1e-12)

@@ -13,7 +13,12 @@ from service.calibration.photometry.direct_match import enclosing_circle
 from service.exposure.photo_calib import PhotoCalib
 from service.exposure.star_schema import star_schema
 
-_PARITY = {"guard_first_clip": False, "inverse_variance_weights": False, "fail_without_good_stars": False}
+_SOURCE_ERRORS = {"use_reference_errors": False}
+_PARITY = _SOURCE_ERRORS | {
+    "guard_first_clip": False,
+    "inverse_variance_weights": False,
+    "fail_without_good_stars": False,
+}
 _FITTED = ("calib_photometry_used",)
 
 
@@ -52,7 +57,7 @@ def test_circle_holds_upstreams_references(staged_run):
     assert set(loaded.table["id"]) == set(recorded["id"])
 
 
-@pytest.mark.parametrize("options", [_PARITY, {}], ids=["parity", "default"])
+@pytest.mark.parametrize("options", [_PARITY, _SOURCE_ERRORS], ids=["parity", "default"])
 def test_match_and_zero_point_are_upstreams(staged_run, options):
     """Exact in both modes: on fields without trouble the guard does not act."""
     stars, result = _solve(staged_run, PhotometryConfig(**options))
