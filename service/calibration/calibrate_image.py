@@ -134,6 +134,7 @@ class _Run:
         self.astrometry: AstrometryResult | None = None
         self.reference_catalog: ReferenceCatalog | None = None
         self.postponed: AlgorithmError | None = None
+        self.failed_stage = ""
         self.psf_is_final = False
         self.wcs_is_final = False
 
@@ -256,6 +257,7 @@ class _Run:
                 if not self.config.find_stars_after_astrometry_failure:
                     raise
                 self.postponed = failure
+                self.failed_stage = self.stage.stage
 
     def _solve_astrometry(self, catalog: SourceCatalog, numbers: dict[str, Any]) -> None:
         exposure, config = self.exposure, self.config
@@ -341,6 +343,7 @@ class _Run:
         try:
             astrometry.check(self.astrometry, self.config.astrometry)
         except AstrometryError:
+            self.failed_stage = "astrometry"
             assert self.result.stars is not None  # noqa: S101 -- find_stars made it
             self.result.stars["coord_ra"] = self.result.stars["coord_dec"] = np.nan
             raise
@@ -412,6 +415,6 @@ class _Run:
         if not self.wcs_is_final:
             self.exposure.wcs = None
         self.result.failure = failure
-        annotation = {"message": str(failure), "type": failure.type_name, "stage": self.stage.stage}
+        annotation = {"message": str(failure), "type": failure.type_name, "stage": self.failed_stage or self.stage.stage}
         self.metadata["failure"] = annotation | ({"metadata": failure.numbers} if failure.numbers else {})
         self._summarize()
