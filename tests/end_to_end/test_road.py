@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+import httpx
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -93,6 +94,17 @@ def test_image_is_calibrated_and_keeps_its_parts(job: JobHandle, tmp_path: Path)
         "initial_astrometry_match_detector",
         "initial_photometry_match_detector",
     }
+
+
+def test_every_link_of_every_product_leads_somewhere(job: JobHandle, server: ServerProcess) -> None:
+    with httpx.Client(base_url=server.url, timeout=60) as http:
+        for product in job.products():
+            for kind, link in product["links"].items():
+                answer = http.get(link)
+                assert answer.status_code == 200, (product["id"], kind, answer.text[:300])
+                assert len(answer.content) > 50, (product["id"], kind)
+        for part, link in job.document["links"].items():
+            assert http.get(link).status_code == 200, part
 
 
 def test_job_can_be_traced(job: JobHandle, client: Client) -> None:
