@@ -2,6 +2,9 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# one cache of compiled kernels for the demo, the tests and the workers; one BLAS thread: the matrices are small
+export NUMBA_CACHE_DIR ?= $(CURDIR)/.numba_cache
+export OPENBLAS_NUM_THREADS ?= 1
 
 .PHONY: install demo test serve lint bench clean
 

@@ -415,6 +415,7 @@ class _Run:
         if not self.wcs_is_final:
             self.exposure.wcs = None
         self.result.failure = failure
-        annotation = {"message": str(failure), "type": failure.type_name, "stage": self.failed_stage or self.stage.stage}
+        stage = self.failed_stage or self.stage.stage
+        annotation = {"message": str(failure), "type": failure.type_name, "stage": stage}
         self.metadata["failure"] = annotation | ({"metadata": failure.numbers} if failure.numbers else {})
         self._summarize()

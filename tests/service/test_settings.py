@@ -8,7 +8,8 @@ from pydantic import ValidationError
 from service.settings import Settings
 
 
-def test_everything_is_in_one_directory_by_default(tmp_path: Path) -> None:
+def test_everything_is_in_one_directory_by_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NUMBA_CACHE_DIR", raising=False)
     settings = Settings(data_dir=tmp_path)
     assert settings.jobs_url == f"sqlite:///{tmp_path}/visitcal.sqlite"
     assert settings.queue_url == f"sqlite:///{tmp_path}/queue.sqlite"
