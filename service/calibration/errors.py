@@ -14,6 +14,7 @@ __all__ = [
     "AstrometryError",
     "AstrometryFitFailure",
     "BadAstrometryFit",
+    "ColortermNotFoundError",
     "MatcherFailure",
     "MeasureApCorrError",
     "NoPsfStarsToStarsMatchError",
@@ -28,6 +29,7 @@ __all__ = [
     "PsfexNoGoodStarsError",
     "PsfexNoStarsError",
     "PsfexTooFewGoodStarsError",
+    "ReferenceBandError",
     "TooManyCosmicRays",
     "TooManyMaskedPixelsError",
     "ZeroPointError",
@@ -203,6 +205,20 @@ class BadAstrometryFit(AstrometryError):
 
     code = "astrometry.bad_fit"
     hint = "The match is probably false, or the camera's distortion is not in the initial WCS."
+
+
+class ReferenceBandError(AlgorithmError):
+    """The reference catalogue has no flux for the band of the exposure."""
+
+    code = "references.no_band"
+    hint = "Say which reference band stands for the exposure's: ref_loader.filter_map or any_filter_maps_to_this."
+
+
+class ColortermNotFoundError(AlgorithmError):
+    """There is no colour term for the filter and the catalogue."""
+
+    code = "photometry.no_color_term"
+    hint = "Add the filter to photometry.colorterms, or switch apply_color_terms off."
 
 
 class NoPsfStarsToStarsMatchError(AlgorithmError):

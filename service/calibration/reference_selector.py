@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from service.calibration.errors import ReferenceBandError
 from service.exposure.photo_calib import nanojansky_to_abmag
 
 if TYPE_CHECKING:
@@ -18,13 +19,9 @@ if TYPE_CHECKING:
     from service.exposure.masked_image import MaskedImage
     from service.exposure.reference import ReferenceCatalog
 
-__all__ = ["ReferenceBandError", "reference_band", "select_references"]
+__all__ = ["reference_band", "select_references"]
 
 _MAG_PER_RATIO = 2.5 / np.log(10.0)
-
-
-class ReferenceBandError(LookupError):
-    """The reference catalogue has no flux for the band of the exposure: a matter of configuration, not of data."""
 
 
 def reference_band(references: ReferenceCatalog, band: str | None, config: LoadReferenceObjectsConfig) -> str:
@@ -51,8 +48,10 @@ def reference_band(references: ReferenceCatalog, band: str | None, config: LoadR
         if candidate is not None and f"{candidate}_flux" in references.table:
             return candidate
     raise ReferenceBandError(
-        f"reference catalogue {references.name!r} with bands {', '.join(references.bands)} has no flux for band"
-        f" {band!r}; map it with filter_map"
+        "The reference catalogue has no flux for the band of the exposure; map it with filter_map",
+        catalog=references.name,
+        bands=", ".join(references.bands),
+        band=band or "unknown",
     )
 
 

@@ -15,7 +15,7 @@ from service.calibration.astrometry.coordinates import separation, update_sky_co
 from service.calibration.astrometry.fit_affine import fit_affine_wcs
 from service.calibration.astrometry.pessimistic_b import PessimisticB
 from service.calibration.astrometry.source_selector import select_sources
-from service.calibration.errors import AstrometryError, BadAstrometryFit
+from service.calibration.errors import AstrometryError, BadAstrometryFit, ReferenceBandError
 from service.calibration.matches import box_metadata, join_matches
 from service.calibration.reference_selector import reference_band, select_references
 from service.calibration.statistics import clipped_statistics
@@ -98,7 +98,7 @@ def solve(
     MatcherFailure, AstrometryFitFailure
         No match or no fit; sky coordinates are then NaN and the exposure has no WCS.
     ReferenceBandError
-        The catalogue has no flux to rank the references by.
+        The catalogue has no flux at all to rank the references by.
     ValueError
         The exposure has no WCS.
     """
@@ -153,7 +153,7 @@ class _Field:
         if not usable.any():
             raise AstrometryError("No good sources for the astrometric fit", lenSourceSelectionCat=0)
         table = references.table
-        band = reference_band(references, exposure.filter.band, config.ref_loader)
+        band = _ranking_band(references, exposure.filter.band, config)
         pixels = wcs.sky_to_pixel(np.degrees(table["coord_ra"]), np.degrees(table["coord_dec"]))
         rows = np.flatnonzero(
             select_references(
@@ -267,6 +267,16 @@ class _Field:
         before = np.radians(self.initial.pixel_to_sky(*self.exposure.bbox.center))
         after = np.radians(self.wcs.pixel_to_sky(*self.exposure.bbox.center))
         return float(separation(*before, *after) * _ARCSEC)
+
+
+def _ranking_band(references: ReferenceCatalog, band: str | None, config: AstrometryConfig) -> str:
+    """Band by which references are ranked and compared; where none stands for the exposure's, the first will do."""
+    try:
+        return reference_band(references, band, config.ref_loader)
+    except ReferenceBandError:
+        if not references.bands:
+            raise
+        return references.bands[0]
 
 
 def check(result: AstrometryResult, config: AstrometryConfig) -> None:

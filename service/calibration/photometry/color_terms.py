@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from service.calibration.errors import ColortermNotFoundError
 from service.exposure.photo_calib import nanojansky_to_abmag
 
 if TYPE_CHECKING:
@@ -18,13 +19,9 @@ if TYPE_CHECKING:
     from service.calibration.config.photometry import ColortermConfig, ColortermLibraryConfig
     from service.exposure.catalog import SourceCatalog
 
-__all__ = ["ColortermNotFoundError", "corrected_magnitudes", "find_colorterm"]
+__all__ = ["corrected_magnitudes", "find_colorterm"]
 
 _MAG_PER_RATIO = 2.5 / np.log(10.0)
-
-
-class ColortermNotFoundError(LookupError):
-    """There is not exactly one colour term for a catalogue and filter: a matter of configuration, not of data."""
 
 
 def find_colorterm(library: ColortermLibraryConfig, catalog: str, physical_filter: str | None) -> ColortermConfig:
@@ -41,11 +38,15 @@ def find_colorterm(library: ColortermLibraryConfig, catalog: str, physical_filte
         fitting = [pattern for pattern in library.data if fnmatchcase(catalog, pattern)]
         if len(fitting) != 1:
             raise ColortermNotFoundError(
-                f"{len(fitting)} entries of the colour-term library fit reference catalogue {catalog!r}"
+                "Not one entry of the colour-term library fits the reference catalogue",
+                catalog=catalog,
+                n_fitting=len(fitting),
             )
         terms = library.data[fitting[0]]
     if physical_filter is None or physical_filter not in terms:
-        raise ColortermNotFoundError(f"no colour term for filter {physical_filter!r} of {catalog!r}")
+        raise ColortermNotFoundError(
+            "There is no colour term for the filter", filter=physical_filter or "unknown", catalog=catalog
+        )
     return terms[physical_filter]
 
 

@@ -9,8 +9,7 @@ import pytest
 
 from service.calibration.astrometry import astrometry
 from service.calibration.config.astrometry import AstrometryConfig
-from service.calibration.errors import AstrometryError, AstrometryFitFailure, BadAstrometryFit
-from service.calibration.reference_selector import ReferenceBandError
+from service.calibration.errors import AstrometryError, AstrometryFitFailure, BadAstrometryFit, ReferenceBandError
 from service.exposure.catalog import SourceCatalog
 from service.exposure.exposure import Exposure, FilterLabel
 from service.exposure.masked_image import MaskedImage
@@ -157,12 +156,16 @@ def test_check_refuses_large_and_unknown_distances(references_of, mean):
     assert failure.value.numbers["nMatches"] == len(result.matches)
 
 
-def test_any_band_of_the_references_will_do_when_mapped(references_of):
+def test_any_band_of_the_references_ranks_them(references_of):
     exposure, stars, references, _ = _field(references_of, band="BP")
-    with pytest.raises(ReferenceBandError, match="BP"):
-        astrometry.solve(exposure, stars, references, AstrometryConfig())
-    config = AstrometryConfig.model_validate({"ref_loader": {"filter_map": {"r": "BP"}}})
-    assert len(astrometry.solve(exposure, stars, references, config).matches) > 85
+    assert len(astrometry.solve(exposure, stars, references, AstrometryConfig()).matches) > 85
+
+
+def test_references_without_a_flux_are_a_named_failure(references_of):
+    exposure, stars, references, _ = _field(references_of, band="BP")
+    with pytest.raises(ReferenceBandError) as failure:
+        astrometry.solve(exposure, stars, replace(references, bands=()), AstrometryConfig())
+    assert failure.value.code == "references.no_band"
 
 
 def test_missing_wcs_is_an_error_of_the_caller(references_of):

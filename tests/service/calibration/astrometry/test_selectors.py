@@ -11,7 +11,8 @@ from service.calibration.config.selectors import (
     ReferenceSelectorConfig,
     SourceSelectorConfig,
 )
-from service.calibration.reference_selector import ReferenceBandError, reference_band, select_references
+from service.calibration.errors import ReferenceBandError
+from service.calibration.reference_selector import reference_band, select_references
 from service.exposure.catalog import Column, SourceCatalog
 from service.exposure.mask import MaskPlanes
 from service.exposure.masked_image import MaskedImage

@@ -7,9 +7,9 @@ import pytest
 from astropy.io import fits
 
 from service.calibration.config.photometry import PhotometryConfig
-from service.calibration.errors import PhotometryMatchFailure
+from service.calibration.errors import ColortermNotFoundError, PhotometryMatchFailure
 from service.calibration.photometry import calibrated, photometry
-from service.calibration.photometry.color_terms import ColortermNotFoundError, corrected_magnitudes, find_colorterm
+from service.calibration.photometry.color_terms import corrected_magnitudes, find_colorterm
 from service.calibration.photometry.direct_match import enclosing_circle, match_nearest
 from service.exposure.catalog import Column, Schema, SourceCatalog
 from service.exposure.exposure import Exposure, FilterLabel
