@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,6 +47,7 @@ def _simulate(options: argparse.Namespace, console: Console) -> int:
 
 
 def _calibrate(options: argparse.Namespace, console: Console) -> int:
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # the matrices are small: more threads only spin
     from service.exposure.summary import summary_fields
     from service.formats import FormatError
     from service.jobs.errors import JobRequestError
