@@ -17,6 +17,7 @@ from service.calibration import (
     cosmic_rays,
     deblend,
     detection,
+    illumination,
     psf_star_match,
     sky_sources,
     snap_combine,
@@ -40,6 +41,8 @@ from service.exposure.star_schema import psf_star_schema, star_schema
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from numpy.typing import NDArray
 
     from service.calibration.astrometry.astrometry import AstrometryResult
     from service.calibration.psf.shapelets import ShapeletsResult
@@ -75,11 +78,14 @@ class CalibrateImage:
     def __init__(self, config: CalibrateImageConfig | None = None) -> None:
         self.config = config or CalibrateImageConfig()
 
+    @np.errstate(over="ignore")  # a pixel near the largest float32 becomes infinite, which is no good pixel anywhere
     def run(
         self,
         exposures: Sequence[Exposure],
         references: References | None = None,
         on_progress: OnProgress | None = None,
+        *,
+        illumination_correction: NDArray[np.float32] | None = None,
     ) -> CalibrationResult:
         """Calibrate one visit of one detector.
 
@@ -91,6 +97,9 @@ class CalibrateImage:
             Without a loader the step that needs it is left out, with a warning.
         on_progress : OnProgress, optional
             Called at the start and the end of each stage.
+        illumination_correction : ndarray of float32, shape of the image, optional
+            Response to the uniform background over response to stars; used only with
+            ``config.do_illumination_correction``.
 
         Returns
         -------
@@ -101,9 +110,13 @@ class CalibrateImage:
         ------
         RuntimeError
             Not one or two exposures.
+        InvalidQuantumError
+            An illumination correction is asked for and missing, of another shape, or the flat was not applied.
         """
         run = _Run(self.config, references or References(), Progress(on_progress))
         run.combine_snaps(exposures)
+        if self.config.do_illumination_correction:
+            run.correct_illumination(illumination_correction)
         try:
             run.load_references()
             run.compute_psf()
@@ -142,15 +155,23 @@ class _Run:
     def metadata(self) -> dict[str, Any]:
         return self.result.metadata
 
+    @property
+    def ratio(self) -> NDArray[np.float32] | None:
+        return self.result.background_to_photometric_ratio
+
     def combine_snaps(self, exposures: Sequence[Exposure]) -> None:
         with self.stage("snap_combine"):
             self.exposure = snap_combine.combine_snaps(exposures, self.config.snap_combine)
         self.result = CalibrationResult(self.exposure)
         self.exposure.psf = None
         self.exposure.photo_calib = None
-        self.exposure.metadata["LSST CALIB ILLUMCORR APPLIED"] = False
+        self.exposure.metadata[illumination.APPLIED_KEY] = False
         detector = self.exposure.detector.id if self.exposure.detector else 0
         self.catalog_id = packed_catalog_id(self.exposure.visit_info.visit, detector)
+
+    def correct_illumination(self, illumination_correction: NDArray[np.float32] | None) -> None:
+        ratio = illumination.apply_illumination_correction(self.exposure, illumination_correction)
+        self.result.background_to_photometric_ratio = ratio
 
     def load_references(self) -> None:
         loader, exposure, config = self.references.astrometry, self.exposure, self.config.astrometry.ref_loader
@@ -171,7 +192,9 @@ class _Run:
         ids = IdGenerator(*self.catalog_id)
         with self.stage("psf.first_pass") as numbers:
             gaussian.install_simple_psf(exposure, config.install_simple_psf)
-            background.subtract_background(exposure, self.result.background, config.psf_subtract_background)
+            background.subtract_background(
+                exposure, self.result.background, config.psf_subtract_background, ratio=self.ratio
+            )
             detected = self._psf_pass(ids, "initial_psf", first=True)
             numbers |= detected
         with self.stage("psf.second_pass") as numbers:
@@ -191,7 +214,9 @@ class _Run:
         """Repair, detect, measure and fit the PSF once; the passes differ in the PSF they start from."""
         config, exposure = self.config, self.exposure
         cosmic_rays.repair(exposure, config.psf_repair, keep_cosmic_rays=True)
-        detected = detection.detect_sources(exposure, config.psf_detection, backgrounds=self.result.background)
+        detected = detection.detect_sources(
+            exposure, config.psf_detection, backgrounds=self.result.background, ratio=self.ratio
+        )
         counts = {
             "positive_footprint_count": detected.n_positive,
             "negative_footprint_count": detected.n_negative,
@@ -283,7 +308,9 @@ class _Run:
         config, exposure = self.config, self.exposure
         ids = IdGenerator(*self.catalog_id)
         with self.stage("stars.detect") as numbers:
-            detected = detection.detect_sources(exposure, config.star_detection, backgrounds=self.result.background)
+            detected = detection.detect_sources(
+                exposure, config.star_detection, backgrounds=self.result.background, ratio=self.ratio
+            )
             sky = sky_sources.find_sky_footprints(
                 exposure.masked_image, config.star_sky_sources, seed=self.catalog_id[0]
             )

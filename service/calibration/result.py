@@ -30,13 +30,16 @@ class CalibrationResult:
     exposure : Exposure
         Background-subtracted; in nJy when ``unit`` of it says so, else in instrumental counts.
     background : BackgroundList
-        Everything that was subtracted, in the exposure's unit.
+        Everything that was subtracted, in the exposure's unit: image x ratio + background = calibration x input.
     psf_stars, stars : SourceCatalog or None
         ``single_visit_psf_star`` and ``single_visit_star_unstandardized``, with footprints.
     astrometry_matches, photometry_matches : SourceCatalog or None
         Denormalised match lists.
     mask : ndarray of int32 or None
         Copy of the mask plane of a completed run.
+    background_to_photometric_ratio : ndarray of float32 or None
+        Image times this is background-flattened, which is the unit of the background; None without an illumination
+        correction, where both are the same.
     applied_photo_calib : PhotoCalib or None
         Calibration that was applied to the pixels.
     summary : ExposureSummaryStats
@@ -56,6 +59,7 @@ class CalibrationResult:
     astrometry_matches: SourceCatalog | None = None
     photometry_matches: SourceCatalog | None = None
     mask: NDArray[np.int32] | None = None
+    background_to_photometric_ratio: NDArray[np.float32] | None = None
     applied_photo_calib: PhotoCalib | None = None
     summary: ExposureSummaryStats = field(default_factory=ExposureSummaryStats)
     metadata: dict[str, Any] = field(default_factory=dict)

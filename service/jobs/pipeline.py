@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from service import formats, refcats
 from service.calibration.calibrate_image import CalibrateImage, References
 from service.calibration.config import CalibrateImageConfig
+from service.calibration.input_errors import CalibrationInputError
 from service.calibration.progress import STAGES
 from service.jobs.configuration import resolved_config
 from service.jobs.outcome import JobError, JobOutcome
@@ -82,7 +83,7 @@ def run_job(task: Task) -> JobOutcome:
         return _calibrate(inputs, task.directory, clock)
     except refcats.RefcatUnavailableError as error:
         raise TransientFault(str(error)) from error
-    except (formats.FormatError, refcats.RefcatError) as error:
+    except (formats.FormatError, refcats.RefcatError, CalibrationInputError) as error:
         return JobOutcome(error=_input_error(error, clock.stage), stages=clock.finished)
 
 
@@ -129,7 +130,7 @@ def calibrate_files(
 
     Raises
     ------
-    FormatError, RefcatError, JobRequestError
+    FormatError, RefcatError, CalibrationInputError, JobRequestError
         The input or the configuration is refused; nothing was written.
     """
     complete = resolved_config(preset, config or {})
@@ -241,7 +242,9 @@ def _stage_of(code: str) -> str | None:
     return stage if stage in STAGES else None
 
 
-def _input_error(error: formats.FormatError | refcats.RefcatError, stage: str | None) -> JobError:
+def _input_error(
+    error: formats.FormatError | refcats.RefcatError | CalibrationInputError, stage: str | None
+) -> JobError:
     return JobError(
         code=error.code,
         type=type(error).__name__,

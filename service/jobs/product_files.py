@@ -108,6 +108,15 @@ def write_products(result: CalibrationResult, directory: Path) -> tuple[ProductF
         )
     if result.mask is not None:
         writer.add("preliminary_visit_mask", "fits", _FITS, ".fits", lambda path: formats.write_mask(path, image, wcs))
+    ratio = result.background_to_photometric_ratio
+    if ratio is not None:
+        writer.add(
+            "background_to_photometric_ratio",
+            "fits",
+            _FITS,
+            ".fits",
+            lambda path: formats.write_image(path, ratio, wcs=wcs, x0=image.x0, y0=image.y0),
+        )
     writer.add_catalog("single_visit_psf_star", result.psf_stars)
     writer.add_footprints("single_visit_psf_star_footprints", result.psf_stars)
     writer.add_catalog("single_visit_star_unstandardized", result.stars)

@@ -48,6 +48,7 @@ def _simulate(options: argparse.Namespace, console: Console) -> int:
 
 def _calibrate(options: argparse.Namespace, console: Console) -> int:
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # the matrices are small: more threads only spin
+    from service.calibration.input_errors import CalibrationInputError
     from service.exposure.summary import summary_fields
     from service.formats import FormatError
     from service.jobs.errors import JobRequestError
@@ -72,7 +73,7 @@ def _calibrate(options: argparse.Namespace, console: Console) -> int:
                 out_dir=options.out,
                 on_progress=bar.show_stage,
             )
-        except (FormatError, RefcatError, JobRequestError) as error:
+        except (FormatError, RefcatError, CalibrationInputError, JobRequestError) as error:
             raise OptionError(str(error)) from error
     for warning in outcome.warnings:
         console.print(f"[yellow]warning:[/] {warning}", highlight=False)

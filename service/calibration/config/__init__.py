@@ -38,6 +38,12 @@ class CalibrateImageConfig(ConfigModel):
         False, description="The variant: false is the classic two-pass sequence, the only one so far."
     )
     snap_combine: SnapCombineConfig = Field(SnapCombineConfig(), description="How two snaps become one exposure.")
+    do_illumination_correction: bool = Field(
+        False,
+        description="Divide the exposure by an illumination correction first, so that pixels are photometrically flat;"
+        " every background is then fitted and kept in background-flattened units, for which"
+        " do_apply_flat_background_ratio has to be on wherever a background is subtracted.",
+    )
     install_simple_psf: InstallSimplePsfConfig = Field(
         InstallSimplePsfConfig(), description="The Gaussian PSF that each pass starts from."
     )
@@ -92,6 +98,23 @@ class CalibrateImageConfig(ConfigModel):
     photometry: PhotometryConfig = Field(PhotometryConfig(), description="Match to references and zero point.")
     compute_summary_stats: SummaryStatsConfig = Field(SummaryStatsConfig(), description="Summary statistics.")
     do_calibrate_pixels: bool = Field(True, description="Scale image, variance and background to nJy.")
+
+    @model_validator(mode="after")
+    def _backgrounds_apply_the_ratio(self) -> Self:
+        for name, background in self.subtracted_backgrounds().items():
+            if background.do_apply_flat_background_ratio != self.do_illumination_correction:
+                needed = "on with" if self.do_illumination_correction else "off without"
+                raise ValueError(f"{name}.do_apply_flat_background_ratio has to be {needed} do_illumination_correction")
+        return self
+
+    def subtracted_backgrounds(self) -> dict[str, SubtractBackgroundConfig]:
+        """Settings of every background that is subtracted for good, by its place in the tree."""
+        found = {"psf_subtract_background": self.psf_subtract_background}
+        for name in ("psf_detection", "star_detection"):
+            detection: SourceDetectionConfig = getattr(self, name)
+            if detection.re_estimate_background:
+                found[f"{name}.background"] = detection.background
+        return found
 
     @model_validator(mode="after")
     def _classic_needs_reestimation(self) -> Self:

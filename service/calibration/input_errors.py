@@ -1,0 +1,46 @@
+"""Refusals: input and configuration do not fit together, so that there is nothing to calibrate.
+
+Unlike the failures of `service.calibration.errors` they are no property of the data and leave no partial products.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+__all__ = ["CalibrationInputError", "InvalidQuantumError", "MissingPackageError"]
+
+
+class CalibrationInputError(Exception):
+    """The calibration cannot run as it was asked to.
+
+    Parameters
+    ----------
+    message : str
+        A sentence for a person.
+    **numbers : int, float or str
+        What was found.
+
+    Attributes
+    ----------
+    code : str
+        Stable machine code, ``<stage>.<what>``.
+    """
+
+    code: ClassVar[str] = "calibration.bad_input"
+
+    def __init__(self, message: str, **numbers: float | str) -> None:
+        super().__init__(message)
+        self.message = message
+        self.numbers: dict[str, float | str] = numbers
+
+
+class InvalidQuantumError(CalibrationInputError):
+    """An illumination correction is asked for and cannot be applied to this exposure."""
+
+    code = "illumination.invalid_input"
+
+
+class MissingPackageError(CalibrationInputError):
+    """The configuration chooses a method whose optional package is not installed."""
+
+    code = "calibration.missing_package"
