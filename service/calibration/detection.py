@@ -20,10 +20,18 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from service.calibration.config.detection import SourceDetectionConfig
+    from service.exposure.background import BackgroundModel
     from service.exposure.exposure import Exposure
     from service.exposure.masked_image import MaskedImage
 
-__all__ = ["DetectionResult", "detect_sources", "smoothing_kernel"]
+__all__ = [
+    "DetectionResult",
+    "SmoothedImage",
+    "detect_in",
+    "detect_sources",
+    "smooth_for_detection",
+    "smoothing_kernel",
+]
 
 _PLANES = {1: "DETECTED", -1: "DETECTED_NEGATIVE"}
 
@@ -63,12 +71,41 @@ class DetectionResult:
 
 
 @dataclass(slots=True)
-class _Smoothed:
-    """The searched image: planes over the whole box with a rim of NaN, and the levels."""
+class SmoothedImage:
+    """What one or more detections search: everything that does not depend on the threshold.
+
+    Parameters
+    ----------
+    image, variance : ndarray of float32, shape of the exposure
+        Smoothed counts and their variance, NaN in the rim.
+    rim : int
+        Width of the border that is not searched, px.
+    sigma : float
+        Size of the PSF, px.
+    unit : float
+        Counts of one unit of the threshold unless it is per pixel.
+    smoothed : bool
+        False where the image is searched as it is.
+    local_background : BackgroundModel or None
+        Temporary background above which the peaks of blends are found again.
+    above_local : ndarray of float32 or None
+        ``image`` above it, kept for the next detection.
+    """
 
     image: NDArray[np.float32]
     variance: NDArray[np.float32]
     rim: int
+    sigma: float
+    unit: float
+    smoothed: bool
+    local_background: BackgroundModel | None = None
+    above_local: NDArray[np.float32] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Levels:
+    """Threshold and the level that one pixel of a footprint has to reach."""
+
     threshold: float
     include: float
     per_pixel: bool
@@ -137,6 +174,31 @@ def detect_sources(
     Method: Rubin SourceDetectionTask. Differences: where a temporary wide background and re-estimation are both on,
     the wide background is restored first, so that the re-estimated one stays subtracted (upstream loses it).
     """
+    smoothed = smooth_for_detection(exposure, config, do_smooth=do_smooth, sigma=sigma)
+    return _search(exposure, smoothed, config, backgrounds=backgrounds, ratio=ratio, last=True)
+
+
+def smooth_for_detection(
+    exposure: Exposure, config: SourceDetectionConfig, *, do_smooth: bool = True, sigma: float | None = None
+) -> SmoothedImage:
+    """Prepare detections that differ in their threshold only.
+
+    Clears DETECTED and DETECTED_NEGATIVE and adds the rim to EDGE; the image is left alone.
+
+    Parameters
+    ----------
+    exposure, config, do_smooth, sigma
+        As for `detect_sources`; thresholds and polarity are not used.
+
+    Returns
+    -------
+    SmoothedImage
+
+    Raises
+    ------
+    PsfGenerationError
+        See `detect_sources`.
+    """
     masked = exposure.masked_image
     if sigma is None:
         sigma = _psf_sigma(exposure)
@@ -144,17 +206,61 @@ def detect_sources(
     original = masked.image.copy() if config.do_temp_wide_background else None
     if original is not None:
         _subtract_wide_background(masked, config)
-    smoothed = _smooth(masked, config, sigma if do_smooth else None)
-    signs = _signs(config)
-    found = {sign: _threshold(smoothed, sign, config.min_pixels) for sign in signs}
+    smoothed = _smooth(masked, config, sigma, do_smooth=do_smooth)
     if config.do_temp_local_background:
-        fit_background(masked, config.temp_local_background).subtract_from(smoothed.image)
-        for sign in signs:
-            found[sign] = _found_again(smoothed, found[sign], sign, config)
-    n_grow = int(config.n_sigma_to_grow * sigma + 0.5)
-    sets = {sign: _finish(masked, smoothed, found[sign], sign, n_grow, config) for sign in signs}
+        smoothed.local_background = fit_background(masked, config.temp_local_background)
     if original is not None:
         masked.image = original
+    return smoothed
+
+
+def detect_in(exposure: Exposure, smoothed: SmoothedImage, config: SourceDetectionConfig) -> DetectionResult:
+    """Find sources in a smoothed image; what `detect_sources` finds, if nothing but thresholds has changed since.
+
+    Parameters
+    ----------
+    exposure : Exposure
+        As it was when it was smoothed, but for DETECTED and DETECTED_NEGATIVE, which are set afresh.
+    smoothed : SmoothedImage
+        May serve again.
+    config : SourceDetectionConfig
+        As for the smoothing, but for thresholds and polarity.
+
+    Returns
+    -------
+    DetectionResult
+
+    Raises
+    ------
+    ValueError
+        The background is to be estimated again, which would change the image.
+    """
+    if config.re_estimate_background:
+        raise ValueError("a detection that changes the image cannot share its smoothing")
+    exposure.masked_image.clear_planes(_PLANES.values())
+    return _search(exposure, smoothed, config, backgrounds=None, ratio=None, last=False)
+
+
+def _search(
+    exposure: Exposure,
+    smoothed: SmoothedImage,
+    config: SourceDetectionConfig,
+    *,
+    backgrounds: BackgroundList | None,
+    ratio: NDArray[np.float32] | None,
+    last: bool,
+) -> DetectionResult:
+    """Threshold, peaks, growth; the ``last`` search may spoil the smoothed image."""
+    masked, signs = exposure.masked_image, _signs(config)
+    threshold = config.threshold_value * smoothed.unit
+    include = threshold * config.include_threshold_multiplier
+    levels = _Levels(threshold, include, config.threshold_type == "pixel_stdev")
+    found = {sign: _threshold(smoothed, levels, sign, config.min_pixels) for sign in signs}
+    if smoothed.local_background is not None:
+        image = _above_local(smoothed, in_place=last)
+        found = {s: _found_again(image, smoothed.variance, found[s], levels, s, config) for s in signs}
+    n_grow = int(config.n_sigma_to_grow * smoothed.sigma + 0.5)
+    sets = {sign: _finish(masked, smoothed.variance, found[sign], sign, n_grow, config) for sign in signs}
     if config.re_estimate_background:
         backgrounds = BackgroundList() if backgrounds is None else backgrounds
         subtract_background(exposure, backgrounds, config.background, ratio=ratio)
@@ -169,10 +275,19 @@ def detect_sources(
         n_negative=counts[-1][0],
         n_positive_peaks=counts[1][1],
         n_negative_peaks=counts[-1][1],
-        sigma=sigma,
-        kernel_width=2 * smoothed.rim + 1 if do_smooth else 0,
+        sigma=smoothed.sigma,
+        kernel_width=2 * smoothed.rim + 1 if smoothed.smoothed else 0,
         n_grow=n_grow,
     )
+
+
+def _above_local(smoothed: SmoothedImage, *, in_place: bool) -> NDArray[np.float32]:
+    assert smoothed.local_background is not None  # noqa: S101 -- the caller asked
+    if smoothed.above_local is None:
+        image = smoothed.image if in_place else smoothed.image.copy()
+        smoothed.local_background.subtract_from(image)
+        smoothed.above_local = image
+    return smoothed.above_local
 
 
 def _psf_sigma(exposure: Exposure) -> float:
@@ -197,9 +312,9 @@ def _subtract_wide_background(masked: MaskedImage, config: SourceDetectionConfig
         masked.image[empty] = np.median(masked.image[good]) if good.any() else 0
 
 
-def _smooth(masked: MaskedImage, config: SourceDetectionConfig, sigma: float | None) -> _Smoothed:
-    """Smooth image and variance, or copy them without a ``sigma``, and mark the rim as EDGE."""
-    if sigma is None:
+def _smooth(masked: MaskedImage, config: SourceDetectionConfig, sigma: float, *, do_smooth: bool) -> SmoothedImage:
+    """Smooth image and variance, or copy them, and mark the rim as EDGE."""
+    if not do_smooth:
         rim, image, variance = 0, masked.image.copy(), masked.variance
     else:
         kernel = smoothing_kernel(sigma, config.n_sigma_for_kernel)
@@ -213,36 +328,41 @@ def _smooth(masked: MaskedImage, config: SourceDetectionConfig, sigma: float | N
                 masked.mask[part] |= edge
     if config.exclude_mask_planes:
         image[spread_bits(masked.mask, np.int32(masked.planes.bitmask(config.exclude_mask_planes)), rim)] = 0
-    scale = 1.0
+    unit = 1.0
     if config.threshold_type == "stdev":
-        scale = plane_statistics(image, masked.mask, masked.planes.bitmask(config.stats_mask)).stdev
-    threshold = config.threshold_value * scale
-    include = threshold * config.include_threshold_multiplier
-    return _Smoothed(image, variance, rim, threshold, include, config.threshold_type == "pixel_stdev")
+        unit = plane_statistics(image, masked.mask, masked.planes.bitmask(config.stats_mask)).stdev
+    return SmoothedImage(image, variance, rim, sigma, unit, do_smooth)
 
 
-def _threshold(smoothed: _Smoothed, sign: int, min_pixels: int) -> _Found:
+def _threshold(smoothed: SmoothedImage, levels: _Levels, sign: int, min_pixels: int) -> _Found:
     runs = threshold_runs(
-        smoothed.image, smoothed.variance, smoothed.threshold, smoothed.include, float(sign), smoothed.per_pixel
+        smoothed.image, smoothed.variance, levels.threshold, levels.include, float(sign), levels.per_pixel
     )
     spans, offsets, _ = connected(runs, min_pixels)
     return _Found(spans, offsets, *find_peaks(smoothed.image, spans, offsets, float(sign), smoothed.rim + 1))
 
 
-def _found_again(smoothed: _Smoothed, found: _Found, sign: int, config: SourceDetectionConfig) -> _Found:
+def _found_again(
+    image: NDArray[np.float32],
+    variance: NDArray[np.float32],
+    found: _Found,
+    levels: _Levels,
+    sign: int,
+    config: SourceDetectionConfig,
+) -> _Found:
     """Footprints with the peaks of blends found again on the changed image."""
     peaks = redetected_peaks(
-        smoothed.image,
-        smoothed.variance,
+        image,
+        variance,
         found.spans,
         found.offsets,
         found.peaks,
         found.values,
         found.peak_offsets,
-        smoothed.threshold,
-        smoothed.include,
+        levels.threshold,
+        levels.include,
         float(sign),
-        smoothed.per_pixel,
+        levels.per_pixel,
         config.min_pixels,
         config.n_peaks_max_simple,
     )
@@ -250,7 +370,12 @@ def _found_again(smoothed: _Smoothed, found: _Found, sign: int, config: SourceDe
 
 
 def _finish(
-    masked: MaskedImage, smoothed: _Smoothed, found: _Found, sign: int, n_grow: int, config: SourceDetectionConfig
+    masked: MaskedImage,
+    smoothed_variance: NDArray[np.float32],
+    found: _Found,
+    sign: int,
+    n_grow: int,
+    config: SourceDetectionConfig,
 ) -> FootprintSet:
     """Grow and merge footprints, paint them and give their peaks a significance."""
     runs = dilated(found.spans, *masked.shape, n_grow)
@@ -264,7 +389,7 @@ def _finish(
             found.spans, found.offsets, peaks, values, peak_offsets, runs, owner, len(offsets) - 1
         )
         peaks, values = peaks[order], values[order]
-    variance = smoothed.variance[peaks[:, 1], peaks[:, 0]]
+    variance = smoothed_variance[peaks[:, 1], peaks[:, 0]]
     with np.errstate(divide="ignore", invalid="ignore"):
         significance = (sign * values / np.sqrt(variance)).astype(np.float32)
     origin = np.array([masked.x0, masked.y0], np.int32)
