@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.ndimage import median_filter
 
-from service.calibration.errors import TooManyMaskedPixelsError
+from service.calibration.errors import ConstantBackgroundError, TooManyMaskedPixelsError
 from service.calibration.kernels.background import CLIPPED_MEAN, MEAN, MEDIAN, cell_statistics
 from service.exposure.background import BackgroundModel, cell_edges
 from service.exposure.grid_interpolation import INTERPOLATION_STYLES
@@ -54,7 +54,7 @@ def fit_background(
         No pixel is free of the ignored planes and finite.
     ValueError
         The two orders differ; the grid is too small for the model and the style is THROW_EXCEPTION.
-    RuntimeError
+    ConstantBackgroundError
         No cell has a finite weight, as in an image without noise.
     """
     ny, nx, order = _grid(masked_image, config)
@@ -75,6 +75,12 @@ def fit_background(
         n_masked = int(np.count_nonzero(masked_image.mask & bad))
         raise TooManyMaskedPixelsError(
             "no pixel is left to fit a background to", pixels=height * width, masked=n_masked
+        )
+    if order >= 0 and config.weighting and not np.any(np.isfinite(value) & np.isfinite(stderr) & (stderr > 0)):
+        raise ConstantBackgroundError(
+            "no cell of the background has pixels that scatter",
+            cells=nx * ny,
+            cells_with_pixels=int(np.count_nonzero(count)),
         )
     model = BackgroundModel(
         value=_filtered(value) if config.do_filter_super_pixels else value,
@@ -126,10 +132,10 @@ def subtract_background(
     Raises
     ------
     RuntimeError
-        The ratio is in use and missing, or see `fit_background`.
+        The ratio is in use and missing.
     ValueError
         The ratio is not an image of the exposure's shape, or see `fit_background`.
-    TooManyMaskedPixelsError
+    TooManyMaskedPixelsError, ConstantBackgroundError
         See `fit_background`.
     """
     image = exposure.masked_image.image

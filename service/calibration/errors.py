@@ -15,6 +15,7 @@ __all__ = [
     "AstrometryFitFailure",
     "BadAstrometryFit",
     "ColortermNotFoundError",
+    "ConstantBackgroundError",
     "MatcherFailure",
     "MeasureApCorrError",
     "NoPsfStarsToStarsMatchError",
@@ -80,6 +81,13 @@ class TooManyMaskedPixelsError(AlgorithmError):
 
     code = "background.too_many_masked_pixels"
     hint = "Check the mask planes of the input: nothing is left to fit a background to."
+
+
+class ConstantBackgroundError(AlgorithmError):
+    """No cell of the background has pixels that scatter, so that none can be weighted by its error."""
+
+    code = "background.no_scatter"
+    hint = "The image is constant, or holds a single usable pixel: it is no picture of the sky."
 
 
 class TooManyCosmicRays(AlgorithmError):

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Box", "pixel_index"]
 
+_FAR = 2.0**40
+
 
 def pixel_index(position: ArrayLike) -> NDArray[np.int64]:
     """Nearest pixel of a position: ``floor(position + 0.5)``.
@@ -19,14 +21,15 @@ def pixel_index(position: ArrayLike) -> NDArray[np.int64]:
     Parameters
     ----------
     position : array_like
-        Finite positions in pixels; pixel centres are at integers.
+        Finite positions in pixels; pixel centres are at integers. Beyond any image they all count as 2**40.
 
     Returns
     -------
     ndarray of int64
         Pixel indices of the same shape.
     """
-    return np.floor(np.asarray(position, dtype=np.float64) + 0.5).astype(np.int64)
+    nearest = np.floor(np.asarray(position, dtype=np.float64) + 0.5)
+    return np.clip(nearest, -_FAR, _FAR).astype(np.int64)
 
 
 @dataclass(frozen=True, slots=True)

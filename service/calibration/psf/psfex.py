@@ -30,6 +30,7 @@ _log = logging.getLogger(__name__)
 
 _SEED = 98765
 _WEIGHT_ACCURACY = 0.01
+_LARGEST = 1e15  # larger pixels are as good as infinite: their squares leave float32
 
 
 def determine_psf(
@@ -130,7 +131,7 @@ def _sample(exposure: Exposure, catalog: SourceCatalog, stamps: Stamps, config: 
     gain = exposure.detector.gain if exposure.detector is not None else np.nan
     gain = gain if np.isfinite(gain) and gain > 0 else 1.0
     bad = (stamps.mask & np.int32(planes.planes.bitmask(config.bad_mask_bits))) != 0
-    bad |= ~np.isfinite(stamps.image)
+    bad |= ~(np.abs(stamps.image) < _LARGEST)
     image = np.where(bad, np.float32(0), stamps.image)
     variance = np.float32(sky_sigma**2) + np.float32(_WEIGHT_ACCURACY**2) * image**2
     variance += np.maximum(image, 0) / np.float32(gain)

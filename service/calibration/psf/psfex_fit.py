@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from service.calibration.errors import PsfexNoGoodStarsError
+from service.calibration.errors import NonfinitePsfShapeError, PsfexNoGoodStarsError
 from service.calibration.kernels.psfex import fit_grid_pixels, fit_refinement
 from service.exposure.psf.lanczos import lanczos_matrices
 
@@ -117,6 +117,8 @@ class PsfexFit:
         ------
         PsfexNoGoodStarsError
             The cleaning removed every star.
+        NonfinitePsfShapeError
+            The stars are so faint or so bright that the model is not finite.
         """
         for accuracy, following in zip(_ACCURACIES, (*_ACCURACIES[1:], None), strict=True):
             self._make(accuracy)
@@ -198,6 +200,8 @@ class PsfexFit:
         """Model of unit flux at the stars' positions, resampled to their stamps."""
         size = self.stamps.image.shape[1]
         flat = self.components.reshape(len(self.components), -1).astype(np.float32)
+        if not np.isfinite(flat).all():
+            raise NonfinitePsfShapeError("the PSF model is not finite", psf_size=np.nan, n_stars=len(self.used))
         basis = self.basis.astype(np.float32)
         result = np.empty((len(rows), size, size), np.float32)
         for start in range(0, len(rows), _CHUNK):

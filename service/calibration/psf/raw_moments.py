@@ -126,7 +126,8 @@ def raw_moments(
     cx, cy = total(weight * x) / flux, total(weight * y) / flux
     dx, dy = x - cx[pixels.owner], y - cy[pixels.owner]
     shape = np.stack([total(weight * product) / flux for product in (dx * dx, dy * dy, dx * dy)], axis=1)
-    flux_err = np.sqrt(total(np.where(good, pixels.variance, 0.0)))
+    with np.errstate(invalid="ignore"):  # no error without a variance
+        flux_err = np.sqrt(total(np.where(good, pixels.variance, 0.0)))
     center = np.stack([cx + boxes[:, 0], cy + boxes[:, 1]], axis=1)
     near = pixels.bad & (dx**2 + dy**2 <= config.bad_pixel_exclusion_radius**2)
     flag = total(pixels.bad) > config.bad_pixel_max_fraction * total(np.ones(len(good)))
