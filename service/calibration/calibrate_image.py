@@ -1,7 +1,8 @@
 """The calibration of one exposure, from post-ISR pixels to a calibrated image, star catalogues and statistics.
 
-Method: the sequence of Rubin's ``CalibrateImageTask``, classic variant: two passes of background, cosmic-ray repair,
+Method: the sequence of Rubin's ``CalibrateImageTask``. Classic variant: two passes of background, cosmic-ray repair,
 detection, measurement and PSF fit; a last repair and measurement; aperture corrections; astrometry; stars; photometry.
+Adaptive variant: one pass with a search for the detection threshold, and a new background before the stars.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from service.calibration import (
+    adaptive_detection,
     aperture_correction,
     background,
     cosmic_rays,
@@ -21,6 +23,7 @@ from service.calibration import (
     psf_star_match,
     sky_sources,
     snap_combine,
+    star_background,
     star_selection,
     statistics,
     summary_stats,
@@ -30,7 +33,7 @@ from service.calibration.config import CalibrateImageConfig
 from service.calibration.errors import AlgorithmError, AllCentroidsFlaggedError, AstrometryError
 from service.calibration.measurement import extendedness, footprint_area, measure
 from service.calibration.photometry import calibrated, photometry
-from service.calibration.progress import OnProgress, Progress
+from service.calibration.progress import OnProgress, Progress, stages_of
 from service.calibration.psf import gaussian, measure_psf, shapelets
 from service.calibration.result import CalibrationResult
 from service.exposure.ap_corr import ApCorrMap
@@ -44,7 +47,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from service.calibration.adaptive_detection import Thresholds
     from service.calibration.astrometry.astrometry import AstrometryResult
+    from service.calibration.detection import DetectionResult
     from service.calibration.psf.shapelets import ShapeletsResult
     from service.exposure.exposure import Exposure
     from service.exposure.reference import ReferenceCatalog, ReferenceLoader
@@ -113,7 +118,7 @@ class CalibrateImage:
         InvalidQuantumError
             An illumination correction is asked for and missing, of another shape, or the flat was not applied.
         """
-        run = _Run(self.config, references or References(), Progress(on_progress))
+        run = _Run(self.config, references or References(), Progress(on_progress, stages_of(self.config)))
         run.combine_snaps(exposures)
         if self.config.do_illumination_correction:
             run.correct_illumination(illumination_correction)
@@ -122,6 +127,7 @@ class CalibrateImage:
             run.compute_psf()
             run.correct_apertures()
             run.fit_astrometry()
+            run.remeasure_background()
             run.find_stars()
             run.match_psf_stars()
             run.check_astrometry()
@@ -144,6 +150,7 @@ class _Run:
         self.exposure: Exposure
         self.catalog_id = (0, 32)
         self.shapelets: ShapeletsResult | None = None
+        self.thresholds: Thresholds | None = None
         self.astrometry: AstrometryResult | None = None
         self.reference_catalog: ReferenceCatalog | None = None
         self.postponed: AlgorithmError | None = None
@@ -195,11 +202,11 @@ class _Run:
             background.subtract_background(
                 exposure, self.result.background, config.psf_subtract_background, ratio=self.ratio
             )
-            detected = self._psf_pass(ids, "initial_psf", first=True)
-            numbers |= detected
-        with self.stage("psf.second_pass") as numbers:
-            gaussian.install_simple_psf(exposure, config.install_simple_psf)
-            numbers |= self._psf_pass(ids, "simple_psf", first=False)
+            numbers |= self._psf_pass(ids, first=True)
+        if not config.do_adaptive_threshold_detection:
+            with self.stage("psf.second_pass") as numbers:
+                gaussian.install_simple_psf(exposure, config.install_simple_psf)
+                numbers |= self._psf_pass(ids, first=False)
         with self.stage("psf.measure") as numbers:
             repaired = cosmic_rays.repair(exposure, config.psf_repair, keep_cosmic_rays=False)
             numbers["cosmic_ray_count"] = self.metadata["cosmic_ray_count"] = repaired.cosmic_ray_count
@@ -210,20 +217,19 @@ class _Run:
             measure.measure(self.result.psf_stars, exposure, config.psf_source_measurement)
             self._check_centroids(self.result.psf_stars)
 
-    def _psf_pass(self, ids: IdGenerator, prefix: str, *, first: bool) -> dict[str, Any]:
+    def _psf_pass(self, ids: IdGenerator, *, first: bool) -> dict[str, Any]:
         """Repair, detect, measure and fit the PSF once; the passes differ in the PSF they start from."""
         config, exposure = self.config, self.exposure
         cosmic_rays.repair(exposure, config.psf_repair, keep_cosmic_rays=True)
-        detected = detection.detect_sources(
-            exposure, config.psf_detection, backgrounds=self.result.background, ratio=self.ratio
-        )
+        detected = self._detect_psf_sources(ids)
         counts = {
             "positive_footprint_count": detected.n_positive,
             "negative_footprint_count": detected.n_negative,
             "positive_peak_count": detected.n_positive_peaks,
             "negative_peak_count": detected.n_negative_peaks,
         }
-        self.metadata.update({f"{prefix}_{name}": value for name, value in counts.items()})
+        for prefix in ("initial_psf", "simple_psf") if first else ("simple_psf",):
+            self.metadata.update({f"{prefix}_{name}": value for name, value in counts.items()})
         footprints = detected.footprints
         catalog = SourceCatalog.allocate(psf_star_schema(), len(footprints), footprints)
         catalog["id"] = ids.take(len(catalog))
@@ -236,6 +242,24 @@ class _Run:
         fitted = measure_psf.measure_psf(catalog, exposure, config.psf_measure_psf)
         self.metadata.update({"num_avail_stars": fitted.num_avail_stars, "num_good_stars": fitted.num_good_stars})
         return counts | {"psf_stars": fitted.num_good_stars, "psf_sigma": fitted.psf.determinant_radius()}
+
+    def _detect_psf_sources(self, ids: IdGenerator) -> DetectionResult:
+        config, exposure = self.config, self.exposure
+        if not config.do_adaptive_threshold_detection:
+            return detection.detect_sources(
+                exposure, config.psf_detection, backgrounds=self.result.background, ratio=self.ratio
+            )
+        found = adaptive_detection.detect_adaptively(
+            exposure, config.psf_detection, config.psf_adaptive_threshold_detection, ids
+        )
+        self.thresholds = found.thresholds
+        thresholds = {
+            "psf_adaptive_threshold_value": found.thresholds.value,
+            "psf_adaptive_include_threshold_multiplier": found.thresholds.multiplier,
+        }
+        self.metadata.update(thresholds)
+        exposure.metadata.update({name.upper(): value for name, value in thresholds.items()})
+        return found.detection
 
     def _check_centroids(self, catalog: SourceCatalog) -> None:
         if not np.all(catalog["slot_Centroid_flag"]):
@@ -304,13 +328,23 @@ class _Run:
         numbers |= found
         self.metadata.update(found)
 
+    def remeasure_background(self) -> None:
+        """Fit the background of the adaptive variant afresh, now that the PSF is known."""
+        self.metadata["adaptive_threshold_value"] = np.nan
+        if not self.config.remeasures_star_background:
+            return
+        with self.stage("stars.background") as numbers:
+            found = star_background.remeasure_star_background(
+                self.exposure, self.result.background, self.config, ratio=self.ratio
+            )
+            self.metadata["adaptive_threshold_value"] = numbers["threshold"] = found.threshold
+            numbers |= {"detected_fraction": found.detected_fraction, "pedestal": found.pedestal}
+
     def find_stars(self) -> None:
         config, exposure = self.config, self.exposure
         ids = IdGenerator(*self.catalog_id)
         with self.stage("stars.detect") as numbers:
-            detected = detection.detect_sources(
-                exposure, config.star_detection, backgrounds=self.result.background, ratio=self.ratio
-            )
+            detected = self._detect_stars(ids)
             sky = sky_sources.find_sky_footprints(
                 exposure.masked_image, config.star_sky_sources, seed=self.catalog_id[0]
             )
@@ -334,6 +368,26 @@ class _Run:
             stars = sources.select(star_selection.select_stars(sources, config.star_selector))
             self.result.stars = stars
             self.metadata["star_count"] = numbers["stars"] = int((~stars["sky_source"]).sum())
+
+    def _detect_stars(self, ids: IdGenerator) -> DetectionResult:
+        config, backgrounds = self.config, self.result.background
+        if self.thresholds is None:
+            return detection.detect_sources(
+                self.exposure, config.star_detection, backgrounds=backgrounds, ratio=self.ratio
+            )
+        found = adaptive_detection.detect_stars_adaptively(
+            self.exposure,
+            config.star_detection,
+            config.star_threshold_search,
+            self.thresholds,
+            len(self.astrometry.matches) if self.astrometry is not None else 0,
+            ids,
+            inherit_detection=config.psf_adaptive_threshold_detection.inherit_detection,
+            re_estimate_background=not config.do_remeasure_star_background,
+            backgrounds=backgrounds,
+            ratio=self.ratio,
+        )
+        return found.detection
 
     def _finish_star_catalog(self, sources: SourceCatalog) -> None:
         exposure, config = self.exposure, self.config

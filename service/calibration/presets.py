@@ -9,6 +9,8 @@ from service.calibration.config import CalibrateImageConfig
 
 __all__ = ["PRESETS", "Preset", "resolve_config"]
 
+_VARIANT = "do_adaptive_threshold_detection"
+
 
 @dataclass(frozen=True, slots=True)
 class Preset:
@@ -55,6 +57,8 @@ PRESETS = {
                 },
                 "compute_summary_stats": {"use_parent_coordinates": False, "zenith_distance_tai_as_utc": True},
                 "find_stars_after_astrometry_failure": False,
+                "psf_adaptive_threshold_detection": {"reset_factor": False, "inherit_detection": False},
+                "star_background_search": {"max_start_threshold": None},
             },
         ),
     )
@@ -82,8 +86,11 @@ def resolve_config(preset: str = "generic", overrides: dict[str, Any] | None = N
     pydantic.ValidationError
         An unknown key, or a value outside its range.
     """
-    defaults = CalibrateImageConfig().model_dump()
-    merged = _merged(_merged(defaults, PRESETS[preset].overrides), overrides or {})
+    layers = [PRESETS[preset].overrides, overrides or {}]
+    chosen = {key: value for layer in layers for key, value in layer.items() if key == _VARIANT}
+    merged = CalibrateImageConfig.model_validate(chosen).model_dump()  # the variant has defaults of its own
+    for layer in layers:
+        merged = _merged(merged, layer)
     return CalibrateImageConfig.model_validate(merged)
 
 

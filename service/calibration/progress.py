@@ -6,11 +6,13 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
-__all__ = ["STAGES", "OnProgress", "Progress"]
+    from service.calibration.config import CalibrateImageConfig
 
-#: Stages in order, with their usual share of the work.
+__all__ = ["STAGES", "OnProgress", "Progress", "stages_of"]
+
+#: Stages of all variants in order, with their usual share of the work.
 STAGES = {
     "snap_combine": 1,
     "references": 2,
@@ -19,6 +21,7 @@ STAGES = {
     "psf.measure": 8,
     "aperture_correction": 1,
     "astrometry": 3,
+    "stars.background": 9,
     "stars.detect": 8,
     "stars.deblend": 6,
     "stars.measure": 14,
@@ -27,6 +30,16 @@ STAGES = {
     "summary": 4,
     "calibrate_pixels": 1,
 }
+
+
+def stages_of(config: CalibrateImageConfig) -> dict[str, int]:
+    """The stages that a run with this configuration goes through, with their usual share of the work.
+
+    A step without references is left out as the run finds that out.
+    """
+    absent = "psf.second_pass" if config.do_adaptive_threshold_detection else ""
+    new_background = config.remeasures_star_background
+    return {n: w for n, w in STAGES.items() if n != absent and (n != "stars.background" or new_background)}
 
 
 class OnProgress(Protocol):
@@ -53,10 +66,13 @@ class Progress:
     ----------
     receiver : OnProgress or None
         Nobody, if None.
+    stages : mapping of str to int
+        Stages of the run and their share of the work, see `stages_of`.
     """
 
-    def __init__(self, receiver: OnProgress | None) -> None:
+    def __init__(self, receiver: OnProgress | None, stages: Mapping[str, int] = STAGES) -> None:
         self._receiver = receiver
+        self._stages = stages
         self.stage = ""
 
     @contextmanager
@@ -65,7 +81,7 @@ class Progress:
 
         A stage that fails reports no end, so that the last stage named is the one that failed.
         """
-        names, weights = list(STAGES), list(STAGES.values())
+        names, weights = list(self._stages), list(self._stages.values())
         index, total = names.index(stage), sum(weights)
         self.stage = stage
         numbers: dict[str, Any] = {}

@@ -5,10 +5,15 @@ Reading it needs neither numpy nor compiled code, so that the API can serve it w
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Any, Self
 
 from pydantic import Field, model_validator
 
+from service.calibration.config.adaptive import (
+    AdaptiveThresholdDetectionConfig,
+    StarBackgroundSearchConfig,
+    StarThresholdSearchConfig,
+)
 from service.calibration.config.aperture_correction import (
     ApplyApertureCorrectionConfig,
     MeasureApertureCorrectionConfig,
@@ -31,11 +36,26 @@ from service.calibration.config.summary_stats import SummaryStatsConfig
 __all__ = ["CalibrateImageConfig", "ConfigModel"]
 
 
+_PSF_DETECTION = SourceDetectionConfig(
+    threshold_value=10.0,
+    include_threshold_multiplier=5.0,
+    do_temp_local_background=False,
+    re_estimate_background=True,
+)
+_STAR_DETECTION = SourceDetectionConfig(
+    threshold_value=5.0, include_threshold_multiplier=2.0, re_estimate_background=True
+)
+
+
 class CalibrateImageConfig(ConfigModel):
     """Everything that can be set about a calibration (Rubin ``CalibrateImageConfig``)."""
 
-    do_adaptive_threshold_detection: Literal[False] = Field(
-        False, description="The variant: false is the classic two-pass sequence, the only one so far."
+    do_adaptive_threshold_detection: bool = Field(
+        False,
+        description="The variant. False, classic: two passes to the PSF, each of which estimates the background again,"
+        " as star_detection does. True, adaptive: one pass with a threshold that suits the field, a background fitted"
+        " afresh before the stars, and a second search for their threshold; re_estimate_background has to be off in"
+        " psf_detection and star_detection, which is then the default.",
     )
     snap_combine: SnapCombineConfig = Field(SnapCombineConfig(), description="How two snaps become one exposure.")
     do_illumination_correction: bool = Field(
@@ -52,13 +72,12 @@ class CalibrateImageConfig(ConfigModel):
     )
     psf_repair: RepairConfig = Field(RepairConfig(), description="Cosmic rays.")
     psf_detection: SourceDetectionConfig = Field(
-        SourceDetectionConfig(
-            threshold_value=10.0,
-            include_threshold_multiplier=5.0,
-            do_temp_local_background=False,
-            re_estimate_background=True,
-        ),
+        _PSF_DETECTION,
         description="Detection of PSF-stage sources: pixels at 10 sigma around those at S/N 50.",
+    )
+    psf_adaptive_threshold_detection: AdaptiveThresholdDetectionConfig = Field(
+        AdaptiveThresholdDetectionConfig(),
+        description="Search for the threshold of the PSF-stage sources (adaptive variant).",
     )
     do_compute_shapelet_decomposition: bool = Field(
         True, description="Judge focus and image quality from a rough shapelet fit before the first PSF."
@@ -82,8 +101,28 @@ class CalibrateImageConfig(ConfigModel):
         " before the run ends in that failure (parity: false).",
     )
     star_detection: SourceDetectionConfig = Field(
-        SourceDetectionConfig(threshold_value=5.0, include_threshold_multiplier=2.0, re_estimate_background=True),
+        _STAR_DETECTION,
         description="Detection of stars: pixels at 5 sigma around those at S/N 10.",
+    )
+    do_remeasure_star_background: bool = Field(
+        True,
+        description="Fit the background afresh before the stars are detected (adaptive variant); without it each"
+        " detection of the stars estimates it again.",
+    )
+    star_background: SubtractBackgroundConfig = Field(
+        SubtractBackgroundConfig(), description="The background that is fitted afresh (adaptive variant)."
+    )
+    star_background_min_footprints: int = Field(
+        3, ge=1, description="Least number of footprints in the search for the part of the image to mask under it."
+    )
+    star_background_peak_fraction: float = Field(
+        0.01, ge=0, le=1, description="Least number of footprints there, as a share of the peaks; 200 always suffice."
+    )
+    star_background_search: StarBackgroundSearchConfig = Field(
+        StarBackgroundSearchConfig(), description="The search for the part of the image to mask."
+    )
+    star_threshold_search: StarThresholdSearchConfig = Field(
+        StarThresholdSearchConfig(), description="Search for the threshold of the stars (adaptive variant)."
     )
     star_sky_sources: SkySourcesConfig = Field(SkySourcesConfig(), description="Sources placed on empty sky.")
     star_deblend: DeblendConfig = Field(DeblendConfig(), description="Deblending of footprints with several peaks.")
@@ -110,14 +149,40 @@ class CalibrateImageConfig(ConfigModel):
     def subtracted_backgrounds(self) -> dict[str, SubtractBackgroundConfig]:
         """Settings of every background that is subtracted for good, by its place in the tree."""
         found = {"psf_subtract_background": self.psf_subtract_background}
-        for name in ("psf_detection", "star_detection"):
-            detection: SourceDetectionConfig = getattr(self, name)
-            if detection.re_estimate_background:
-                found[f"{name}.background"] = detection.background
+        if not self.do_adaptive_threshold_detection:
+            found["psf_detection.background"] = self.psf_detection.background
+        if self.remeasures_star_background:
+            found["star_background"] = self.star_background
+        else:
+            found["star_detection.background"] = self.star_detection.background
         return found
 
+    @property
+    def remeasures_star_background(self) -> bool:
+        """Whether the background is fitted afresh before the stars."""
+        return self.do_adaptive_threshold_detection and self.do_remeasure_star_background
+
+    @model_validator(mode="before")
+    @classmethod
+    def _adaptive_defaults(cls, values: Any) -> Any:
+        """Where the adaptive variant is chosen and nothing is said, detections leave the background alone."""
+        if not (isinstance(values, dict) and values.get("do_adaptive_threshold_detection") is True):
+            return values
+        values = dict(values)
+        for name, default in (("psf_detection", _PSF_DETECTION), ("star_detection", _STAR_DETECTION)):
+            given = values.get(name)
+            if given is None:
+                values[name] = default.model_copy(update={"re_estimate_background": False})
+            elif isinstance(given, dict):
+                values[name] = {"re_estimate_background": False} | given
+        return values
+
     @model_validator(mode="after")
-    def _classic_needs_reestimation(self) -> Self:
-        if not (self.psf_detection.re_estimate_background and self.star_detection.re_estimate_background):
-            raise ValueError("the classic variant needs re_estimate_background in psf_detection and star_detection")
+    def _reestimation_fits_the_variant(self) -> Self:
+        wanted = not self.do_adaptive_threshold_detection
+        for name in ("psf_detection", "star_detection"):
+            detection: SourceDetectionConfig = getattr(self, name)
+            if detection.re_estimate_background is not wanted:
+                variant, needed = ("classic", "on") if wanted else ("adaptive", "off")
+                raise ValueError(f"the {variant} variant needs re_estimate_background {needed} in {name}")
         return self
