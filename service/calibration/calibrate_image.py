@@ -32,6 +32,7 @@ from service.calibration.astrometry import astrometry, coordinates
 from service.calibration.config import CalibrateImageConfig
 from service.calibration.errors import AlgorithmError, AllCentroidsFlaggedError, AstrometryError
 from service.calibration.measurement import extendedness, footprint_area, measure
+from service.calibration.measurement.columns import configured_columns
 from service.calibration.photometry import calibrated, photometry
 from service.calibration.progress import OnProgress, Progress, stages_of
 from service.calibration.psf import gaussian, measure_psf, shapelets
@@ -231,7 +232,8 @@ class _Run:
         for prefix in ("initial_psf", "simple_psf") if first else ("simple_psf",):
             self.metadata.update({f"{prefix}_{name}": value for name, value in counts.items()})
         footprints = detected.footprints
-        catalog = SourceCatalog.allocate(psf_star_schema(), len(footprints), footprints)
+        schema = psf_star_schema().extended(configured_columns(config.psf_source_measurement, calibrated=False))
+        catalog = SourceCatalog.allocate(schema, len(footprints), footprints)
         catalog["id"] = ids.take(len(catalog))
         self.result.psf_stars = catalog
         if first and config.do_compute_shapelet_decomposition:
@@ -349,8 +351,9 @@ class _Run:
                 exposure.masked_image, config.star_sky_sources, seed=self.catalog_id[0]
             )
             self.metadata["sky_footprint_count"] = len(sky)
-            sources = SourceCatalog.allocate(star_schema(), len(detected.footprints), detected.footprints)
-            empty_sky = SourceCatalog.allocate(star_schema(), len(sky), sky)
+            schema = star_schema().extended(configured_columns(config.star_measurement, calibrated=True))
+            sources = SourceCatalog.allocate(schema, len(detected.footprints), detected.footprints)
+            empty_sky = SourceCatalog.allocate(schema, len(sky), sky)
             empty_sky["sky_source"] = True
             sources = SourceCatalog.concatenate([sources, empty_sky])
             sources["id"] = ids.take(len(sources))

@@ -40,7 +40,11 @@ PRESETS = {
             "Rubin's task to the letter, quirks included, for comparisons.",
             {
                 "psf_repair": {"cosmicray": {"fill": "noise"}},
-                "psf_source_measurement": {"keep_stale_flags": True, "moments": {"flag_galsim": False}},
+                "psf_source_measurement": {
+                    "keep_stale_flags": True,
+                    "moments": {"flag_galsim": False},
+                    "circular_aperture": {"pad_small_circles": False},
+                },
                 "psf_measure_psf": {"determiner": {"name": "psfex", "masked_pixels": "zero_full_weight"}},
                 "astrometry": {"matcher": {"name": "pessimistic_b", "continue_after_failed_verify": False}},
                 "star_deblend": {
@@ -48,7 +52,10 @@ PRESETS = {
                     "fail_on_unseen_neighbors": True,
                     "flag_any_number_of_peaks": True,
                 },
-                "star_measurement": {"moments": {"flag_galsim": False}},
+                "star_measurement": {
+                    "moments": {"flag_galsim": False},
+                    "circular_aperture": {"pad_small_circles": False},
+                },
                 "photometry": {
                     "use_reference_errors": False,
                     "guard_first_clip": False,

@@ -1,4 +1,4 @@
-"""base_CircularApertureFlux: counts of whole pixels in circles."""
+"""base_CircularApertureFlux: counts of whole pixels in circles, or of band-limited small circles."""
 
 from __future__ import annotations
 
@@ -7,41 +7,70 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from service.calibration.kernels.fluxes import measure_aperture_fluxes
+from service.calibration.kernels.noise_replacement import hide_sources
+from service.calibration.kernels.sinc_aperture import measure_sinc_fluxes
+from service.calibration.measurement.columns import aperture_column
+from service.exposure.psf.aperture import sinc_aperture
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from service.calibration.config.measurement import CircularApertureFluxConfig
     from service.calibration.measurement.context import MeasurementContext
 
-__all__ = ["aperture_column", "measure_circular_aperture_flux"]
+__all__ = ["measure_circular_aperture_flux"]
 
-
-def aperture_column(radius: float) -> str:
-    """Column prefix of a radius in px: ``base_CircularApertureFlux_12_0``."""
-    return "base_CircularApertureFlux_" + f"{radius:.1f}".replace(".", "_")
+_LEAST_HALF = {True: 16, False: 8}  # width of the weights; the shift leaves a rim of 5 pixels as it is
 
 
 def measure_circular_aperture_flux(context: MeasurementContext, config: CircularApertureFluxConfig) -> None:
     """Fill flux and error in counts for every radius that the catalogue has columns for.
 
-    Method: Rubin CircularApertureFlux, naive sums; no fractional pixels, and no value where the circle is cut by the
-    image border.
+    Method: Rubin CircularApertureFlux. Radii above ``max_sinc_radius`` are naive sums without fractional pixels, the
+    others sums with band-limited weights. There is no value where the circle is cut by the image border.
     """
     radii = [radius for radius in config.radii if context.has(f"{aperture_column(radius)}_instFlux")]
-    centers = context.centers()
-    values = np.full((len(centers), len(radii), 2), np.nan)
+    naive = [radius for radius in radii if radius > config.max_sinc_radius]
+    centers = context.centers() - context.origin
+    values = np.full((len(centers), len(naive), 2), np.nan)
     measure_aperture_fluxes(
         context.plane,
         context.masked_image.variance,
         context.order,
-        centers - context.origin,
-        np.array(radii, dtype=np.float64),
+        centers,
+        np.array(naive, dtype=np.float64),
         values,
     )
-    for k, radius in enumerate(radii):
-        name = aperture_column(radius)
-        truncated = np.isnan(values[:, k, 1])
-        failed = truncated | ~np.isfinite(values[:, k, 0])
-        context.set_value(f"{name}_instFlux", values[:, k, 0])
-        context.set_value(f"{name}_instFluxErr", values[:, k, 1])
-        context.set_flag(f"{name}_flag", failed | context.catalog["slot_Centroid_flag"])
-        context.set_flag(f"{name}_flag_apertureTruncated", truncated)
+    for k, radius in enumerate(naive):
+        _write(context, radius, values[:, k])
+    for radius in radii:
+        if radius <= config.max_sinc_radius:
+            _measure_sinc(context, radius, centers, _LEAST_HALF[config.pad_small_circles])
+
+
+def _measure_sinc(context: MeasurementContext, radius: float, centers: NDArray[np.float64], least_half: int) -> None:
+    hide_sources(context.plane, context.blended)
+    values = np.full((len(centers), 2), np.nan)
+    clipped = np.zeros(len(centers), bool)
+    measure_sinc_fluxes(
+        context.plane,
+        context.masked_image.variance,
+        context.order,
+        centers,
+        radius,
+        sinc_aperture(radius, least_half),
+        values,
+        clipped,
+    )
+    _write(context, radius, values)
+    context.set_flag(f"{aperture_column(radius)}_flag_sincCoeffsTruncated", clipped)
+
+
+def _write(context: MeasurementContext, radius: float, values: NDArray[np.float64]) -> None:
+    name = aperture_column(radius)
+    truncated = np.isnan(values[:, 1])
+    failed = truncated | ~np.isfinite(values[:, 0])
+    context.set_value(f"{name}_instFlux", values[:, 0])
+    context.set_value(f"{name}_instFluxErr", values[:, 1])
+    context.set_flag(f"{name}_flag", failed | context.catalog["slot_Centroid_flag"])
+    context.set_flag(f"{name}_flag_apertureTruncated", truncated)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from service.calibration.kernels.fluxes import measure_tophat_fluxes
+from service.calibration.measurement.columns import tophat_column
 
 if TYPE_CHECKING:
     from service.calibration.config.measurement import CompensatedTophatFluxConfig
@@ -23,7 +24,7 @@ def measure_compensated_tophat_flux(context: MeasurementContext, config: Compens
     image = context.masked_image
     centers = context.centers()
     for radius in config.apertures:
-        name = f"base_CompensatedTophatFlux_{radius}"
+        name = tophat_column(radius)
         if not context.has(f"{name}_instFlux"):
             continue
         values = np.full((len(centers), 2), np.nan)

@@ -15,7 +15,7 @@ __all__ = ["sinc_aperture"]
 
 
 @lru_cache(maxsize=16)
-def sinc_aperture(radius: float) -> NDArray[np.float64]:
+def sinc_aperture(radius: float, least_half: int = 8) -> NDArray[np.float64]:
     """Pixel weights of a disc convolved with a sinc function, centred on the array's centre pixel.
 
     Method: Rubin SincCoeffs; the Fourier transform ``r J1(2 pi r k) / k`` of the disc on the grid of frequencies up to
@@ -25,13 +25,15 @@ def sinc_aperture(radius: float) -> NDArray[np.float64]:
     ----------
     radius : float
         Radius in pixels, positive.
+    least_half : int
+        Smallest half width, a power of two: weights of small radii that are to be shifted need room for the shift.
 
     Returns
     -------
     ndarray of float64, shape (n, n)
-        Read-only; ``n = 2^(m + 1) - 1`` with ``2^m >= max(8, 2 radius)``.
+        Read-only; ``n = 2 h - 1`` with a power of two ``h >= max(least_half, 2 radius)``.
     """
-    half = 2 ** max(3, int(np.ceil(np.log2(2.0 * radius))))
+    half: int = max(least_half, 2 ** int(np.ceil(np.log2(2.0 * radius))))
     size = 2 * half - 1
     frequency = np.fft.fftfreq(size)
     k = np.hypot(frequency[:, None], frequency)

@@ -212,7 +212,9 @@ def test_zero_variance_is_no_error(scene: Any) -> None:
 
 
 def test_settings_that_make_no_sense_are_refused() -> None:
-    with pytest.raises(ValueError, match="max_sinc_radius"):
-        CircularApertureFluxConfig(radii=(6.0, 12.0))
+    with pytest.raises(ValueError, match="positive"):
+        CircularApertureFluxConfig(radii=(0.0, 12.0))
+    with pytest.raises(ValueError, match="one decimal"):
+        CircularApertureFluxConfig(radii=(6.0, 6.01))
     with pytest.raises(ValueError, match="outer_scale"):
         CompensatedTophatFluxConfig(outer_scale=0.9)
