@@ -49,8 +49,9 @@ def find_sky_footprints(masked_image: MaskedImage, config: SkySourcesConfig, see
         n_trials = config.n_trial_sources_multiplier * config.n_sources
     # with the keyword rng SciPy would spawn a child generator: another sequence than upstream's
     quantiles = qmc.Halton(d=2, scramble=True, seed=seed).random(n_trials)
-    x = (box.x0 + quantiles[:, 0] * (box.x1 - box.x0)).astype(np.int64)
-    y = (box.y0 + quantiles[:, 1] * (box.y1 - box.y0)).astype(np.int64)
+    # truncated within the box: the same positions wherever its origin is
+    x = box.x0 + (quantiles[:, 0] * (box.x1 - box.x0)).astype(np.int64)
+    y = box.y0 + (quantiles[:, 1] * (box.y1 - box.y0)).astype(np.int64)
     avoid = masked_image.is_set(config.avoid_mask)
     size = 2 * radius + 1
     disc = dilated(np.array([[radius, radius, radius]], np.int32), size, size, radius)[:, :3]

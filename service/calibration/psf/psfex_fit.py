@@ -172,8 +172,8 @@ class PsfexFit:
     def _clean(self, accuracy: float) -> None:
         """Remove the stars that the model describes much worse than the others."""
         alive = np.flatnonzero(self.used)
-        chi2 = self._chi2(alive, accuracy)
-        self.used[alive[chi2 > _upper_limit(np.sqrt(chi2)) ** 2]] = False
+        chi = np.sqrt(self._chi2(alive, accuracy))
+        self.used[alive[chi > _upper_limit(chi)]] = False  # not of squares: rounding would remove a single star
         if not self.used.any():
             raise PsfexNoGoodStarsError("no star is left after cleaning the PSF sample", n_stars=len(self.used))
 
