@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from service.calibration.kernels.statistics import clipped_moments, collect_between, gather, quantiles
+from service.calibration.kernels.image_statistics import moments_within, order_statistics
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,8 +22,7 @@ __all__ = [
     "plane_statistics",
 ]
 
-_STRIDE = 257  # a prime: rows of usual widths are sampled at changing columns
-_LEAST_SAMPLE = 1000
+_NO_MASK = np.empty((1, 0), np.int32)
 
 #: Standard deviation of a normal distribution over its interquartile range.
 IQR_TO_STDEV = 0.741301109252801
@@ -103,7 +102,7 @@ def plane_statistics(
 ) -> ClippedStatistics:
     """Clipped statistics of an image plane; see `clipped_statistics`.
 
-    The plane is copied once, in float32, and neither sorted nor converted.
+    The plane is neither copied nor sorted nor converted.
 
     Parameters
     ----------
@@ -116,9 +115,22 @@ def plane_statistics(
     num_sigma, num_iter : float, int
         As in `clipped_statistics`.
     """
-    values = _good_pixels(image, mask, bad)
-    mean, variance, count, median = clipped_moments(values, float(num_sigma), num_iter)
-    return ClippedStatistics(float(mean), float(np.sqrt(variance)), float(median), int(count))
+    used_mask = _NO_MASK if mask is None else mask
+    clip = num_sigma < np.inf
+    fractions = np.array([0.25, 0.5, 0.75] if clip else [0.5])
+    found = order_statistics(_words(image), used_mask, np.int32(bad), fractions)
+    median = float(found[found.size // 2])
+    if not np.isfinite(median):
+        return ClippedStatistics(np.nan, np.nan, np.nan, 0)
+    largest = float(np.finfo(np.float64).max)  # keeps all but infinite pixels
+    center, limit = median, num_sigma * IQR_TO_STDEV * float(found[-1] - found[0]) if clip else largest
+    n, mean, variance = 0, np.nan, np.nan
+    for _ in range(num_iter if clip else 1):
+        n, mean, variance = moments_within(image, used_mask, np.int32(bad), center, limit)
+        if n <= 1:  # no width to clip with
+            break
+        center, limit = mean, num_sigma * float(np.sqrt(variance))
+    return ClippedStatistics(float(mean), float(np.sqrt(variance)), median, int(n))
 
 
 def plane_quantiles(
@@ -134,47 +146,29 @@ def plane_quantiles(
     image, mask, bad
         As in `plane_statistics`.
     fractions : sequence of float
-        Ascending, 0 to 1.
+        0 to 1, at most 60.
 
     Returns
     -------
     ndarray of float64
         One value a fraction; NaN where no pixel is left.
     """
-    return np.asarray(quantiles(_good_pixels(image, mask, bad), np.asarray(fractions, dtype=np.float64)))
+    values = order_statistics(
+        _words(image), _NO_MASK if mask is None else mask, np.int32(bad), np.asarray(fractions, dtype=np.float64)
+    )
+    return np.asarray(values)
 
 
 def plane_median(image: NDArray[np.float32], mask: NDArray[np.int32] | None = None, bad: int = 0) -> float:
-    """Median of an image plane, in one pass and without a copy of it; NaN where no pixel is left.
+    """Median of an image plane; NaN where no pixel is left.
 
     Parameters
     ----------
     image, mask, bad
         As in `plane_statistics`.
     """
-    sample = image.ravel()[::_STRIDE]
-    good = np.isfinite(sample)
-    if mask is not None:
-        good &= (mask.ravel()[::_STRIDE] & np.int32(bad)) == 0
-    sample = np.sort(sample[good])
-    if sample.size >= _LEAST_SAMPLE:
-        margin = int(2.5 * np.sqrt(sample.size))  # five standard deviations of the rank of the median
-        low, high = sample[sample.size // 2 - margin], sample[sample.size // 2 + margin]
-        between = np.empty(image.size // 8, np.float32)
-        no_mask = np.empty((0, 0), np.int32)
-        n, below, n_between = collect_between(
-            image, no_mask if mask is None else mask, np.int32(bad), low, high, between
-        )
-        first, second = (n - 1) // 2 - below, n // 2 - below
-        if first >= 0 and second < n_between <= between.size:
-            between = np.partition(between[:n_between], (first, second))
-            return 0.5 * (float(between[first]) + float(between[second]))
     return float(plane_quantiles(image, [0.5], mask, bad)[0])
 
 
-def _good_pixels(image: NDArray[np.float32], mask: NDArray[np.int32] | None, bad: int) -> NDArray[np.float32]:
-    height, width = image.shape
-    scratch = np.empty(image.size + 1, np.float32)
-    no_mask = np.empty((0, 0), np.int32)
-    n = gather(image, no_mask if mask is None else mask, np.int32(bad), 0, height, 0, width, scratch)
-    return scratch[:n]
+def _words(image: NDArray[np.float32]) -> NDArray[np.uint32]:
+    return np.ascontiguousarray(image, np.float32).view(np.uint32)

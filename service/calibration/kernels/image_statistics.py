@@ -1,4 +1,4 @@
-"""Exact quartiles and clipped moments of a whole plane without sorting or copying it."""
+"""Exact order statistics and clipped moments of a whole plane without sorting or copying it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numba import njit
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["clipped_moments", "order_statistics"]
+__all__ = ["moments_within", "order_statistics"]
 
 _BINS = 1 << 16
 
@@ -24,25 +24,38 @@ def _sortable(bits: np.uint32) -> np.uint32:
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _upper_histogram(words: NDArray[np.uint32]) -> NDArray[np.int64]:
-    """Counts of the upper halves of the keys of finite values."""
+def _upper_histogram(words: NDArray[np.uint32], mask: NDArray[np.int32], bad: np.int32) -> NDArray[np.int64]:
+    """Counts of the upper halves of the keys of finite values without a bad bit."""
     counts = np.zeros(_BINS, np.int64)
-    for i in range(len(words)):
-        word = words[i]
-        if (word & np.uint32(0x7F800000)) != np.uint32(0x7F800000):
+    masked = mask.size > 0
+    for j in range(words.shape[0]):
+        row = words[j]
+        row_mask = mask[j] if masked else mask[0]
+        for i in range(row.size):
+            word = row[i]
+            if (word & np.uint32(0x7F800000)) == np.uint32(0x7F800000):
+                continue
+            if masked and row_mask[i] & bad:
+                continue
             counts[_sortable(word) >> np.uint32(16)] += 1
     return counts
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _lower_histograms(words: NDArray[np.uint32], slots: NDArray[np.int8], n_slots: int) -> NDArray[np.int64]:
+def _lower_histograms(
+    words: NDArray[np.uint32], mask: NDArray[np.int32], bad: np.int32, slots: NDArray[np.int8], n_slots: int
+) -> NDArray[np.int64]:
     """Counts of the lower halves of those keys whose upper half has a slot."""
     counts = np.zeros((n_slots, _BINS), np.int64)
-    for i in range(len(words)):
-        key = _sortable(words[i])
-        slot = slots[key >> np.uint32(16)]
-        if slot >= 0:
-            counts[slot, key & np.uint32(0xFFFF)] += 1
+    masked = mask.size > 0
+    for j in range(words.shape[0]):
+        row = words[j]
+        row_mask = mask[j] if masked else mask[0]
+        for i in range(row.size):
+            key = _sortable(row[i])
+            slot = slots[key >> np.uint32(16)]
+            if slot >= 0 and not (masked and row_mask[i] & bad):
+                counts[slot, key & np.uint32(0xFFFF)] += 1
     return counts
 
 
@@ -57,24 +70,30 @@ def _find(counts: NDArray[np.int64], rank: int | np.int64) -> tuple[int, int | n
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def order_statistics(words: NDArray[np.uint32], fractions: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Quantiles at index ``fraction * (n - 1)`` with linear interpolation, over finite values.
+def order_statistics(
+    words: NDArray[np.uint32], mask: NDArray[np.int32], bad: np.int32, fractions: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Quantiles at index ``fraction * (n - 1)`` with linear interpolation, over finite values without a bad bit.
 
     Exact, by counting the upper and then the lower halves of the bits: two passes, no copy.
 
     Parameters
     ----------
-    words : ndarray of uint32, shape (n,)
+    words : ndarray of uint32, shape (height, width)
         The float32 values seen as unsigned integers.
+    mask : ndarray of int32, same shape or (1, 0)
+        The latter stands for no mask.
+    bad : int
+        Bits of ``mask`` that exclude a pixel.
     fractions : ndarray of float64, shape (q,)
         Between 0 and 1; at most 60.
 
     Returns
     -------
     ndarray of float64, shape (q,)
-        NaN where there is no finite value.
+        NaN where there is no such value.
     """
-    upper = _upper_histogram(words)
+    upper = _upper_histogram(words, mask, bad)
     n = upper.sum()
     result = np.full(len(fractions), np.nan)
     if n == 0:
@@ -90,7 +109,7 @@ def order_statistics(words: NDArray[np.uint32], fractions: NDArray[np.float64]) 
         if slots[prefix] < 0:
             slots[prefix] = n_slots
             n_slots += 1
-    lower = _lower_histograms(words, slots, n_slots)
+    lower = _lower_histograms(words, mask, bad, slots, n_slots)
     keys = np.empty(len(ranks), np.uint32)
     for k in range(len(ranks)):
         prefix, inner = _find(upper, ranks[k])
@@ -104,24 +123,35 @@ def order_statistics(words: NDArray[np.uint32], fractions: NDArray[np.float64]) 
     return result
 
 
-# reassociation lets the sums run in vector registers; NaN still fails both comparisons
+# reassociation lets the sums run in vector registers; NaN still fails the comparison
 @njit(cache=True, nogil=True, error_model="numpy", fastmath={"reassoc", "contract"})
-def clipped_moments(image: NDArray[np.float32], low: float, high: float) -> tuple[int, float, float]:
-    """Number, mean and variance (n - 1) of the pixels with ``low <= value <= high``, two finite limits."""
-    center = 0.5 * (low + high)
+def moments_within(
+    image: NDArray[np.float32], mask: NDArray[np.int32], bad: np.int32, center: float, limit: float
+) -> tuple[int, float, float]:
+    """Number, mean and variance (n - 1) of the good pixels within a finite ``limit`` of ``center``."""
     n = 0
     total = 0.0
     squares = 0.0
-    for j in range(len(image)):
+    for j in range(image.shape[0]):
         row = image[j]
-        for i in range(len(row)):
-            value = np.float64(row[i])
-            kept = (value >= low) & (value <= high)
-            d = value - center if kept else 0.0  # no branch: three times faster
-            n += int(kept)
-            total += d
-            squares += d * d
-    if n < 2:
-        return n, np.nan if n == 0 else center + total, np.nan
+        if mask.size > 0:
+            row_mask = mask[j]
+            for i in range(row.size):
+                deviation = row[i] - center
+                kept = (abs(deviation) <= limit) & ((row_mask[i] & bad) == 0)
+                d = deviation if kept else 0.0  # no branch: three times faster
+                n += int(kept)
+                total += d
+                squares += d * d
+        else:
+            for i in range(row.size):
+                deviation = row[i] - center
+                kept = abs(deviation) <= limit
+                d = deviation if kept else 0.0
+                n += int(kept)
+                total += d
+                squares += d * d
+    if n == 0:
+        return 0, np.nan, np.nan
     mean = total / n
-    return n, center + mean, max(squares - n * mean * mean, 0.0) / (n - 1)
+    return n, center + mean, max(squares - n * mean * mean, 0.0) / (n - 1) if n > 1 else np.nan

@@ -10,7 +10,7 @@ from numba import njit
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["clipped_moments", "collect_between", "gather", "moments", "quantiles", "sort_in_place"]
+__all__ = ["clipped_moments", "gather", "moments", "quantiles", "sort_in_place"]
 
 _BINS = 1024
 _SAMPLE = 256
@@ -64,33 +64,6 @@ def gather(
                 good &= (row_mask[x] & bad) == 0
             n += good
     return n
-
-
-@njit(cache=True, nogil=True)
-def collect_between(
-    image: NDArray[np.float32],
-    mask: NDArray[np.int32],
-    bad: np.int32,
-    low: np.float32,
-    high: np.float32,
-    out: NDArray[np.float32],
-) -> tuple[int, int, int]:
-    """Numbers of good pixels, of those below ``low`` and of those in [low, high], which fill ``out``."""
-    n_good = n_below = n_between = 0
-    masked = mask.size > 0
-    for y in range(image.shape[0]):
-        for x in range(image.shape[1]):
-            value = image[y, x]
-            good = abs(value) < np.inf
-            if masked:
-                good &= (mask[y, x] & bad) == 0
-            n_good += good
-            n_below += good & (value < low)
-            if good & (value >= low) & (value <= high):
-                if n_between < out.size:
-                    out[n_between] = value
-                n_between += 1
-    return n_good, n_below, n_between
 
 
 @njit(cache=True, nogil=True)

@@ -13,9 +13,10 @@ from service.calibration.measurement.context import MeasurementContext
 from service.calibration.measurement.extendedness import measure_size_extendedness
 from service.calibration.measurement.gaussian_flux import measure_gaussian_flux
 from service.calibration.measurement.moments import measure_hsm_psf_moments, measure_hsm_source_moments
-from service.calibration.measurement.noise_replacement import clipped_mean_std, noise_replaced_plane, plain_plane
+from service.calibration.measurement.noise_replacement import noise_replaced_plane, plain_plane
 from service.calibration.measurement.pixel_flags import measure_pixel_flags
 from service.calibration.measurement.psf_flux import measure_psf_flux
+from service.calibration.statistics import plane_statistics
 
 if TYPE_CHECKING:
     from service.calibration.config.measurement import MeasurementConfig
@@ -77,7 +78,7 @@ def measure(catalog: SourceCatalog, exposure: Exposure, config: MeasurementConfi
         plane, mean, std = noise_replaced_plane(image, catalog.footprints, config.noise_replacer)
     else:
         plane = plain_plane(image, catalog.footprints)
-        mean, std = clipped_mean_std(image.image)
+        mean, std, *_ = plane_statistics(image.image)
     context = MeasurementContext(catalog, image, exposure.psf, plane, config.keep_stale_flags)
     _run(context, config)
     return MeasurementNumbers(noise_mean=mean, noise_std=std)

@@ -6,49 +6,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from service.calibration.kernels.image_statistics import clipped_moments, order_statistics
 from service.calibration.kernels.noise_replacement import NoiseReplacedPlane, draw_noise, hide_sources, ziggurat_tables
+from service.calibration.statistics import plane_statistics
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from service.calibration.config.measurement import NoiseReplacerConfig
     from service.exposure.footprint import FootprintSet
     from service.exposure.masked_image import MaskedImage
 
-__all__ = ["clipped_mean_std", "noise_replaced_plane", "plain_plane"]
-
-_CLIP = 3.0
-_PASSES = 3
-_IQR_TO_SIGMA = 0.741301
-
-
-def clipped_mean_std(image: NDArray[np.float32]) -> tuple[float, float]:
-    """Clipped mean and standard deviation of the finite pixels of a plane.
-
-    Method: Rubin MEANCLIP; the first pass clips at 3 sigma (from the quartiles) about the median, two more at 3
-    standard deviations about the mean, each from all pixels.
-
-    Parameters
-    ----------
-    image : ndarray of float32
-        Any shape, contiguous.
-
-    Returns
-    -------
-    mean, std : float
-        NaN where there are no two finite pixels.
-    """
-    words = np.ascontiguousarray(image, np.float32).reshape(-1).view(np.uint32)
-    q1, median, q3 = order_statistics(words, np.array([0.25, 0.5, 0.75]))
-    center, sigma = float(median), _IQR_TO_SIGMA * float(q3 - q1)
-    rows = np.atleast_2d(image)
-    for _ in range(_PASSES):
-        n, center, variance = clipped_moments(rows, center - _CLIP * sigma, center + _CLIP * sigma)
-        if n < 2:
-            return center, np.nan
-        sigma = float(np.sqrt(variance))
-    return center, sigma
+__all__ = ["noise_replaced_plane", "plain_plane"]
 
 
 def noise_replaced_plane(
@@ -61,7 +27,7 @@ def noise_replaced_plane(
 
     Method: Rubin NoiseReplacer with ``noiseSource = "measure"``.
     """
-    mean, sigma = clipped_mean_std(masked_image.image)
+    mean, sigma, *_ = plane_statistics(masked_image.image)
     noise_offsets = np.concatenate([[0], np.cumsum(footprints.areas)]).astype(np.int64)
     state = np.random.RandomState(config.seed).get_state(legacy=False)["state"]["key"]
     plane = plain_plane(masked_image, footprints)

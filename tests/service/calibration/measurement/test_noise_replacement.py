@@ -9,45 +9,14 @@ import pytest
 from scipy import stats
 
 from service.calibration.config.measurement import MeasurementConfig, NoiseReplacerConfig
-from service.calibration.kernels.image_statistics import order_statistics
 from service.calibration.kernels.noise_replacement import hide_source, show_source
 from service.calibration.measurement.measure import measure
-from service.calibration.measurement.noise_replacement import clipped_mean_std, noise_replaced_plane
+from service.calibration.measurement.noise_replacement import noise_replaced_plane
 from service.exposure.exposure import Exposure
 from service.exposure.footprint import FootprintSet
 from service.exposure.psf import GaussianPsf
 
 PSF = GaussianPsf(2.0, 41, 41)
-
-
-def test_clipped_moments_by_definition() -> None:
-    rng = np.random.default_rng(2)
-    image = rng.normal(-3.0, 20.0, (211, 307)).astype(np.float32)
-    image[rng.random(image.shape) < 0.05] += 500.0
-    image[5, 7], image[9, 9] = np.nan, np.inf
-    values = image[np.isfinite(image)].astype(float)
-    q1, median, q3 = np.percentile(values, [25, 50, 75])
-    center, sigma = median, 0.741301 * (q3 - q1)
-    for _ in range(3):
-        kept = values[np.abs(values - center) <= 3 * sigma]
-        center, sigma = kept.mean(), kept.std(ddof=1)
-    assert clipped_mean_std(image) == pytest.approx((center, sigma), rel=1e-9)
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_quantiles_equal_numpy(seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    values = np.concatenate([rng.normal(0, 10.0 ** rng.integers(-6, 6), rng.integers(1, 999)), [0.0, -0.0]])
-    values = values.astype(np.float32)
-    fractions = np.array([0.0, 0.1, 0.25, 0.5, 0.75, 1.0])
-    np.testing.assert_allclose(
-        order_statistics(values.view(np.uint32), fractions), np.quantile(values.astype(float), fractions), rtol=1e-6
-    )
-
-
-def test_nothing_to_take_statistics_of() -> None:
-    assert np.isnan(clipped_mean_std(np.full((4, 4), np.nan, np.float32))).all()
-    assert clipped_mean_std(np.full((4, 4), 7.0, np.float32)) == (7.0, 0.0)
 
 
 def test_noise_is_normal_and_reproducible(scene: Any) -> None:
