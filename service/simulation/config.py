@@ -32,6 +32,11 @@ class SimulationConfig(BaseModel):
     n_cosmic_rays: int | None = Field(None, ge=0, description="Tracks per snap; None: 60 per 1024 x 1024.")
     n_bad_columns: int = Field(3, ge=0, description="Masked columns.")
     n_hot_pixels: int = Field(400, ge=0, description="Masked single pixels.")
+    halo_star_mag: float | None = Field(
+        None, description="AB mag of an extra star at the detector's upper right, with a halo; it is no reference."
+    )
+    halo_fraction: float = Field(0.05, ge=0, lt=1, description="Share of that star's light that is in its halo.")
+    halo_radius: float = Field(120.0, gt=0, description="Scale length of the halo, pixels.")
     n_snaps: int = Field(1, ge=1, le=2, description="Snaps of the visit.")
     band: str = Field("r", pattern="^[gri]$", description="Band of the exposure.")
     ra: float = Field(150.0, ge=0, lt=360, description="True pointing, deg.")

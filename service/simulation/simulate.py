@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from service.exposure.wcs import Wcs
     from service.simulation.config import SimulationConfig
 
-__all__ = ["Simulation", "simulate"]
+__all__ = ["Simulation", "halo_position", "simulate"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +94,8 @@ def simulate(config: SimulationConfig) -> Simulation:
     light = sky.copy()
     flux = 10.0 ** (-0.4 * (sources.mags[config.band] - config.zero_point))
     _draw(light, sources, flux, psf, noise=float(np.sqrt(config.sky + config.read_noise**2)))
+    if config.halo_star_mag is not None:
+        _draw_halo_star(light, config, psf)
     bad = defects(light.shape, config.n_bad_columns, config.n_hot_pixels, rng)
     exposures, rays = [], []
     for _ in range(config.n_snaps):
@@ -125,6 +127,25 @@ def _draw(
         if rows.start < rows.stop and columns.start < columns.stop:
             part = stamp[rows.start - y0 : rows.stop - y0, columns.start - x0 : columns.stop - x0]
             image[rows, columns] += (flux[i] * part).astype(np.float32)
+
+
+def halo_position(config: SimulationConfig) -> tuple[float, float]:
+    """Where the star with a halo is, pixels (x, y)."""
+    return 0.72 * config.size + 0.3, 0.66 * config.size - 0.2
+
+
+def _draw_halo_star(image: NDArray[np.float32], config: SimulationConfig, psf: MoffatField) -> None:
+    """Add a bright star whose halo falls exponentially, as of light scattered in the telescope."""
+    assert config.halo_star_mag is not None  # noqa: S101 -- the caller asks
+    flux = 10.0 ** (-0.4 * (config.halo_star_mag - config.zero_point))
+    x, y = halo_position(config)
+    dx, dy = np.arange(config.size) - x, np.arange(config.size) - y
+    radius = np.hypot(dx, dy[:, None])
+    halo = config.halo_fraction / (2 * np.pi * config.halo_radius**2) * np.exp(-radius / config.halo_radius)
+    image += (flux * halo).astype(np.float32)
+    stamp, x0, y0 = psf.stamp(x, y, config.size // 4)
+    side = stamp.shape[0]
+    image[y0 : y0 + side, x0 : x0 + side] += ((1 - config.halo_fraction) * flux * stamp).astype(np.float32)
 
 
 def _galaxy(stamp: NDArray[np.float64], psf: MoffatField, sources: Sources, i: int) -> NDArray[np.float64]:
