@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import warnings
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from xml.parsers import expat
 
 import numpy as np
 
@@ -24,6 +26,8 @@ FILE_FORMATS = ("parquet", "fits", "csv", "votable", "ecsv")
 CHUNK_ROWS = 1_000_000
 #: VOTable and ECSV are parsed as a whole; larger ones have to come as Parquet, FITS or CSV.
 _MAX_TEXT_BYTES = 1 << 30
+#: A compressed FITS table is unpacked in memory, and a small file may claim any size.
+_MAX_UNPACKED_BYTES = 1 << 29
 
 Chunk = dict[str, "NDArray[Any]"]
 
@@ -122,11 +126,17 @@ def _open_parquet(path: Path) -> TableSource:
         for field in file.schema_arrow
         if not pa.types.is_nested(field.type)
     }
+    repeated = sorted(name for name, n in Counter(file.schema_arrow.names).items() if n > 1)
+    if repeated:
+        raise RefcatError("refcat.bad_file", f"the table has two columns '{repeated[0]}'")
     metadata = file.schema_arrow.metadata or {}
 
     def chunks(columns: Sequence[str]) -> Iterator[Chunk]:
-        for batch in file.iter_batches(CHUNK_ROWS, columns=list(columns)):
-            yield {name: _column(batch.column(name)) for name in columns}
+        try:
+            for batch in file.iter_batches(CHUNK_ROWS, columns=list(columns)):
+                yield {name: _column(batch.column(name)) for name in columns}
+        except (pa.ArrowException, OSError) as error:
+            raise RefcatError("refcat.bad_file", f"the table cannot be read as parquet: {error}") from error
 
     epoch = metadata.get(b"epoch", metadata.get(b"EPOCH", b"")).decode()
     return TableSource(units, file.metadata.num_rows, _julian_year(epoch), chunks)
@@ -177,18 +187,28 @@ def _open_fits(path: Path) -> TableSource:
             hdu = hdus[index]
             units = {column.name: column.unit or "" for column in hdu.columns}
             n_rows = int(hdu.header["NAXIS2"])
+            if _is_gzipped(path) and n_rows * int(hdu.header["NAXIS1"]) > _MAX_UNPACKED_BYTES:
+                raise RefcatError("refcat.bad_file", "compressed FITS tables above 512 MiB have to come unpacked")
             epoch = _julian_year(hdu.header.get("EPOCH", hdu.header.get("REFEPOCH")))
 
     def chunks(columns: Sequence[str]) -> Iterator[Chunk]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", AstropyWarning)
             with fits.open(path, memmap=True) as hdus:
-                data = hdus[index].data
+                try:
+                    data = hdus[index].data
+                except (OSError, TypeError, ValueError) as error:  # fewer bytes than the header says
+                    raise RefcatError("refcat.bad_file", f"the table cannot be read as fits: {error}") from error
                 for start in range(0, n_rows, CHUNK_ROWS):
                     piece = slice(start, start + CHUNK_ROWS)
                     yield {name: _native(data[name][piece]) for name in columns}
 
     return TableSource(units, n_rows, epoch, chunks)
+
+
+def _is_gzipped(path: Path) -> bool:
+    with path.open("rb") as stream:
+        return stream.read(2) == b"\x1f\x8b"
 
 
 def _native(values: Any) -> NDArray[Any]:
@@ -202,6 +222,7 @@ def _open_votable(path: Path) -> TableSource:
     from astropy.utils.exceptions import AstropyWarning
 
     _refuse_large_text(path)
+    _refuse_remote_stream(path)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", AstropyWarning)
         try:
@@ -221,6 +242,28 @@ def _open_ecsv(path: Path) -> TableSource:
 def _refuse_large_text(path: Path) -> None:
     if path.stat().st_size > _MAX_TEXT_BYTES:
         raise RefcatError("refcat.bad_file", "text tables above 1 GiB have to come as Parquet, FITS or CSV")
+
+
+def _refuse_remote_stream(path: Path) -> None:
+    """A STREAM may name an address where its data are; the parser would fetch it: any URL, any file of this host.
+
+    Raises
+    ------
+    RefcatError
+        The data are elsewhere, or the XML is none.
+    """
+    parser = expat.ParserCreate()
+
+    def element(name: str, attributes: dict[str, str]) -> None:
+        if name.rpartition(":")[2] == "STREAM" and any(key.rpartition(":")[2] == "href" for key in attributes):
+            raise RefcatError("refcat.bad_file", "the VOTable's data are not in the file itself but behind a link")
+
+    parser.StartElementHandler = element
+    try:
+        with path.open("rb") as stream:
+            parser.ParseFile(stream)
+    except expat.ExpatError as error:
+        raise RefcatError("refcat.bad_file", f"the table cannot be read as votable: {error}") from error
 
 
 def _in_memory(table: Any) -> TableSource:
