@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import date
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -118,6 +120,17 @@ def test_painting_clips_to_the_image() -> None:
     expected = np.zeros((6, 5), np.int32)
     expected[0, 2:5] = expected[1, 3] = expected[5, 0:2] = 4
     assert np.array_equal(mask, expected)
+
+
+def test_visits_named_by_day_are_packed_as_rubin_does() -> None:
+    days = (date(2025, 5, 1) - date(2010, 1, 1)).days
+    catalog_id, bits = packed_catalog_id(2025_05_01_00123, 94)
+    assert bits == 19
+    assert catalog_id == 94 + 256 * (123 + 32768 * days)
+    assert packed_catalog_id(2010_01_01_00000, 0) == (0, 19)
+    for no_day in (2025_13_01_00123, 2025_05_01_32768, 2060_01_01_00001):
+        with pytest.raises(ValueError, match="outside the id packing"):
+            packed_catalog_id(no_day, 94)
 
 
 def test_ids_ascend_from_one_and_carry_the_catalog_id() -> None:
