@@ -214,7 +214,9 @@ def _grown(
     originals = [(found.pixels, image[found.pixels])]
     mask[found.pixels] |= cr
     if config.niteration:
-        fill_pixels(masked, found.pixels, found.offsets, background, bad, config)
+        # noise, whatever the final fill: a linear prediction beside a bright ray is itself too bright to grow against
+        to_grow = config.model_copy(update={"fill": "noise"})
+        fill_pixels(masked, found.pixels, found.offsets, background, bad, to_grow)
     too_many = False
     for _ in range(config.niteration):
         pixels, offsets, touched, before = grow_round(
@@ -241,4 +243,4 @@ def _grown(
 
 
 def _too_many(config: CosmicRayConfig) -> TooManyCosmicRays:
-    return TooManyCosmicRays("too many cosmic-ray pixels", n_cr_pixel_max=config.n_cr_pixel_max)
+    return TooManyCosmicRays("too many cosmic-ray pixels", maxCosmicRays=config.n_cr_pixel_max)
