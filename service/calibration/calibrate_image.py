@@ -163,6 +163,15 @@ class _Run:
     def metadata(self) -> dict[str, Any]:
         return self.result.metadata
 
+    def _note(self, task: str, **numbers: float) -> None:
+        """Put the numbers of a sub-task into the metadata, by upstream's names."""
+        self.metadata.update({f"{task}.{name}": value for name, value in numbers.items()})
+
+    def _note_detection(self, task: str, found: DetectionResult) -> None:
+        smooth = found.kernel_width > 0
+        width = found.kernel_width
+        self._note(task, doSmooth=smooth, sigma=found.sigma, smoothingKernelWidth=width, nGrow=found.n_grow)
+
     @property
     def ratio(self) -> NDArray[np.float32] | None:
         return self.result.background_to_photometric_ratio
@@ -210,7 +219,8 @@ class _Run:
                 numbers |= self._psf_pass(ids, first=False)
         with self.stage("psf.measure") as numbers:
             repaired = cosmic_rays.repair(exposure, config.psf_repair, keep_cosmic_rays=False)
-            numbers["cosmic_ray_count"] = self.metadata["cosmic_ray_count"] = repaired.cosmic_ray_count
+            numbers["cosmic_ray_count"] = repaired.cosmic_ray_count
+            self._note("psf_repair", cosmic_ray_count=repaired.cosmic_ray_count)
             assert self.result.psf_stars is not None  # noqa: S101 -- set by the passes
             assert exposure.psf is not None  # noqa: S101 -- set by the passes
             self.metadata["final_psf_sigma"] = numbers["final_psf_sigma"] = exposure.psf.determinant_radius()
@@ -223,6 +233,7 @@ class _Run:
         config, exposure = self.config, self.exposure
         cosmic_rays.repair(exposure, config.psf_repair, keep_cosmic_rays=True)
         detected = self._detect_psf_sources(ids)
+        self._note_detection("psf_detection", detected)
         counts = {
             "positive_footprint_count": detected.n_positive,
             "negative_footprint_count": detected.n_negative,
@@ -242,7 +253,14 @@ class _Run:
         if first and self.shapelets is not None:
             self.shapelets = shapelets.finish_shapelets_iq(self.shapelets, catalog)
         fitted = measure_psf.measure_psf(catalog, exposure, config.psf_measure_psf)
-        self.metadata.update({"num_avail_stars": fitted.num_avail_stars, "num_good_stars": fitted.num_good_stars})
+        self._note(
+            "psf_measure_psf",
+            spatialFitChi2=np.nan,  # no determiner here gives one
+            numAvailStars=fitted.num_avail_stars,
+            numGoodStars=fitted.num_good_stars,
+            avgX=fitted.avg_x,
+            avgY=fitted.avg_y,
+        )
         return counts | {"psf_stars": fitted.num_good_stars, "psf_sigma": fitted.psf.determinant_radius()}
 
     def _detect_psf_sources(self, ids: IdGenerator) -> DetectionResult:
@@ -347,10 +365,11 @@ class _Run:
         ids = IdGenerator(*self.catalog_id)
         with self.stage("stars.detect") as numbers:
             detected = self._detect_stars(ids)
+            self._note_detection("star_detection", detected)
             sky = sky_sources.find_sky_footprints(
                 exposure.masked_image, config.star_sky_sources, seed=self.catalog_id[0]
             )
-            self.metadata["sky_footprint_count"] = len(sky)
+            self._note("star_sky_sources", sky_footprint_count=len(sky))
             schema = star_schema().extended(configured_columns(config.star_measurement, calibrated=True))
             sources = SourceCatalog.allocate(schema, len(detected.footprints), detected.footprints)
             empty_sky = SourceCatalog.allocate(schema, len(sky), sky)
@@ -358,6 +377,9 @@ class _Run:
             sources = SourceCatalog.concatenate([sources, empty_sky])
             sources["id"] = ids.take(len(sources))
             numbers |= {"footprints": detected.n_positive, "peaks": detected.n_positive_peaks}
+            if config.do_downsample_footprints:
+                wanted = config.downsample_max_footprints
+                sources = sources.select(star_selection.downsampled_rows(sources, wanted, exposure.exposure_id))
         with self.stage("stars.deblend") as numbers:
             sources = deblend.deblend(sources, exposure, config.star_deblend, ids)
             real = ~sources["sky_source"]

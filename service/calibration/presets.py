@@ -36,6 +36,22 @@ PRESETS = {
     for preset in (
         Preset("generic", "The defaults: Rubin's sequence, better where its quirks are known.", {}),
         Preset(
+            "drp",
+            "Rubin's data-release production: all sources instead of stars alone, nine apertures, pixels in counts.",
+            {
+                "star_detection": {"include_threshold_multiplier": 1.0},
+                "star_measurement": {
+                    "circular_aperture": {
+                        "radii": (3.0, 6.0, 9.0, 12.0, 17.0, 25.0, 35.0, 50.0, 70.0),
+                        "max_sinc_radius": 12.0,
+                    },
+                    "compensated_tophat": {"apertures": (12, 17)},
+                },
+                "star_selector": {"do_unresolved": False, "do_signal_to_noise": False},
+                "do_calibrate_pixels": False,
+            },
+        ),
+        Preset(
             "parity",
             "Rubin's task to the letter, quirks included, for comparisons.",
             {

@@ -125,6 +125,13 @@ class CalibrateImageConfig(ConfigModel):
         StarThresholdSearchConfig(), description="Search for the threshold of the stars (adaptive variant)."
     )
     star_sky_sources: SkySourcesConfig = Field(SkySourcesConfig(), description="Sources placed on empty sky.")
+    do_downsample_footprints: bool = Field(
+        False,
+        description="Keep a random choice of the detections in fields with more than downsample_max_footprints.",
+    )
+    downsample_max_footprints: int = Field(
+        1000, ge=1, description="Detections that are kept; sky sources are kept always."
+    )
     star_deblend: DeblendConfig = Field(DeblendConfig(), description="Deblending of footprints with several peaks.")
     star_measurement: MeasurementConfig = Field(MeasurementConfig(), description="Measurement of stars.")
     star_normalized_calibration_flux: NormalizedCalibrationFluxConfig = Field(

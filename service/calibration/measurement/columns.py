@@ -39,7 +39,7 @@ def configured_columns(config: MeasurementConfig, *, calibrated: bool) -> list[C
     list of Column
         In the order of the configuration.
     """
-    columns = []
+    columns: list[Column] = []
     for radius in config.circular_aperture.radii:
         columns += _aperture(radius, sinc=radius <= config.circular_aperture.max_sinc_radius)
     for radius in config.compensated_tophat.apertures:
