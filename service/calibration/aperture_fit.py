@@ -111,7 +111,7 @@ def _too_few(name: str, n: int, ndof: int, iteration: int) -> MeasureApCorrError
     return MeasureApCorrError(
         f"too few stars for the aperture correction of {name}",
         name=name,
-        n_sources=n,
+        nSources=n,
         ndof=ndof,
         iteration=iteration,
     )

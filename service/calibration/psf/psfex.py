@@ -83,7 +83,8 @@ def determine_psf(
             "too few stars for a PSF that varies with position",
             num_available_stars=len(candidates),
             num_good_stars=len(stamps.rows),
-            spatial_order=config.spatial_order,
+            poly_ndim_initial=2,
+            poly_ndim_final=0,
         )
     x, y = catalog["slot_Centroid_x"][stamps.rows], catalog["slot_Centroid_y"][stamps.rows]
     basis = monomials((x - offset[0]) / scale[0], (y - offset[1]) / scale[1], degree)

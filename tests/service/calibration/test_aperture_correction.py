@@ -99,7 +99,7 @@ def test_one_star_is_too_few_unless_the_flux_may_fail():
     catalog = psf_stars(1)
     with pytest.raises(MeasureApCorrError) as failure:
         measure_aperture_correction(catalog, BOX, MeasureApertureCorrectionConfig())
-    assert failure.value.numbers == {"name": "base_GaussianFlux", "n_sources": 1, "ndof": 0, "iteration": 0}
+    assert failure.value.numbers == {"name": "base_GaussianFlux", "nSources": 1, "ndof": 0, "iteration": 0}
     allowed = MeasureApertureCorrectionConfig(allow_failure=("base_GaussianFlux", "base_PsfFlux"))
     assert len(measure_aperture_correction(catalog, BOX, allowed)) == 0
 

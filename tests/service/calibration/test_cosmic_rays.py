@@ -249,7 +249,7 @@ def test_too_many_pixels_leave_everything_as_it_was() -> None:
         exposure = exposure_of(field.image.copy(), field.exposure.masked_image.variance)
         with pytest.raises(TooManyCosmicRays) as failure:
             repair(exposure, config(n_cr_pixel_max=limit), keep_cosmic_rays=False)
-        assert failure.value.numbers == {"n_cr_pixel_max": limit}
+        assert failure.value.numbers == {"maxCosmicRays": limit}
         np.testing.assert_array_equal(exposure.masked_image.image, field.image)
         assert not exposure.masked_image.mask.any()
 
