@@ -83,10 +83,12 @@ def judge(folder: Path, outputs: Outputs, variant: str) -> dict[str, float]:
     for path in sorted(folder.glob("truecr*.fits")):
         with fits.open(path) as hdus:
             planes += [np.array(h.data, dtype=float) for h in hdus if h.data is not None]
-    rays = np.sum(planes, axis=0)
-    strong = rays > np.maximum(10 * sky_sigma, 150)
-    figures["cosmic-ray pixels found, %"] = 100 * float((outputs.cosmic_rays & strong).sum() / max(strong.sum(), 1))
-    figures["false cosmic-ray pixels"] = float((outputs.cosmic_rays & (rays == 0)).sum())
+    if planes:
+        rays = np.sum(planes, axis=0)
+        strong = rays > np.maximum(10 * sky_sigma, 150)
+        found = outputs.cosmic_rays
+        figures["cosmic-ray pixels found, %"] = 100 * float((found & strong).sum() / max(strong.sum(), 1))
+        figures["false cosmic-ray pixels"] = float((found & (rays == 0)).sum())
     return figures
 
 
