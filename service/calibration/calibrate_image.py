@@ -31,6 +31,7 @@ from service.calibration import (
 from service.calibration.astrometry import astrometry, coordinates
 from service.calibration.config import CalibrateImageConfig
 from service.calibration.errors import AlgorithmError, AllCentroidsFlaggedError, AstrometryError
+from service.calibration.kernels.mask_counts import counts_by_bit
 from service.calibration.measurement import extendedness, footprint_area, measure
 from service.calibration.measurement.columns import configured_columns
 from service.calibration.photometry import calibrated, photometry
@@ -181,6 +182,7 @@ class _Run:
             self.exposure = snap_combine.combine_snaps(exposures, self.config.snap_combine)
         self.result = CalibrationResult(self.exposure)
         self.exposure.psf = None
+        self.exposure.ap_corr_map = None
         self.exposure.photo_calib = None
         self.exposure.metadata[illumination.APPLIED_KEY] = False
         detector = self.exposure.detector.id if self.exposure.detector else 0
@@ -494,10 +496,10 @@ class _Run:
                 exposure.photo_calib = PhotoCalib(1.0, photo_calib.error)
                 result.background = result.background.scaled(photo_calib.mean)
                 result.applied_photo_calib = photo_calib
-            shape = exposure.masked_image.shape
-            for name in exposure.masked_image.planes:
-                fraction = exposure.masked_image.count(name) / (shape[0] * shape[1])
-                result.metadata[f"{name.lower()}_mask_fraction"] = fraction
+            mask = exposure.masked_image.mask
+            counts = counts_by_bit(mask)
+            for name, bit in exposure.masked_image.planes.items():
+                result.metadata[f"{name.lower()}_mask_fraction"] = int(counts[bit]) / mask.size
 
     def _residual_background(self) -> dict[str, float]:
         masked_image, stars = self.exposure.masked_image, self.result.stars
@@ -518,6 +520,8 @@ class _Run:
         """Drop what was not finished, keep the rest, and say why."""
         if not self.psf_is_final:
             self.exposure.psf = None
+            if not self.config.keep_unfinished_psf_stars:
+                self.result.psf_stars = None
         if not self.wcs_is_final:
             self.exposure.wcs = None
         self.result.failure = failure

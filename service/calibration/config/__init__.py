@@ -100,6 +100,11 @@ class CalibrateImageConfig(ConfigModel):
         description="Stars need the PSF only: find and measure them in counts even where the astrometric fit failed,"
         " before the run ends in that failure (parity: false).",
     )
+    keep_unfinished_psf_stars: bool = Field(
+        True,
+        description="Keep the PSF-stage catalogue as far as it got where the PSF stage fails: it shows what was detected"
+        " and why nothing was a star (parity: false).",
+    )
     star_detection: SourceDetectionConfig = Field(
         _STAR_DETECTION,
         description="Detection of stars: pixels at 5 sigma around those at S/N 10.",
