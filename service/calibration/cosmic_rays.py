@@ -159,6 +159,8 @@ def psf_ratios(psf: Psf, factor: float) -> NDArray[np.float64]:
     """
     kernel = psf.kernel_image().astype(np.float64)
     y, x = kernel.shape[0] // 2, kernel.shape[1] // 2
+    if not kernel[y, x] > 0:
+        return np.zeros(3)  # such a PSF is no guide: only pixels with nothing beside them are too sharp
     core = kernel[y - 1 : y + 2, x - 1 : x + 2] / kernel[y, x]
     means = (core[1, ::2].mean(), core[::2, 1].mean(), core[::2, ::2].mean())
     return factor * np.array(means)
