@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import math
+import re
 from typing import TYPE_CHECKING, Any
 
 from api.problems import Problem
@@ -18,6 +17,8 @@ if TYPE_CHECKING:
     from service.exposure.catalog import SourceCatalog
 
 __all__ = ["file_page"]
+
+CURSOR = re.compile(r"[0-9]{1,12}")
 
 
 def file_page(catalog: SourceCatalog, query: RowQuery, limit: int, after: str | None) -> CatalogPage:
@@ -44,12 +45,12 @@ def file_page(catalog: SourceCatalog, query: RowQuery, limit: int, after: str | 
     names = query.columns if query.columns is not None else tuple(chosen.schema.names)
     stop = min(start + limit, len(chosen))
     lists = [_plain(chosen[name][start:stop]) for name in names]
-    columns = tuple(
-        CatalogColumn(column.name, column.dtype, column.unit, column.doc)
-        for column in (chosen.schema[name] for name in names)
-    )
-    cursor = _cursor(stop) if stop < len(chosen) else None
-    return CatalogPage(columns, list(zip(*lists, strict=True)), len(chosen), cursor)
+    columns = []
+    for name in names:
+        column = chosen.schema[chosen.schema.resolve(name)]
+        columns.append(CatalogColumn(name, column.dtype, column.unit, column.doc))
+    cursor = str(stop - 1) if stop < len(chosen) else None
+    return CatalogPage(tuple(columns), list(zip(*lists, strict=True)), len(chosen), cursor)
 
 
 def _plain(values: NDArray[Any]) -> list[Any]:
@@ -60,18 +61,8 @@ def _plain(values: NDArray[Any]) -> list[Any]:
     return items
 
 
-def _cursor(position: int) -> str:
-    return base64.urlsafe_b64encode(str(position).encode()).decode().rstrip("=")
-
-
 def _position(cursor: str) -> int:
-    try:
-        return _natural(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode("ascii"))
-    except (ValueError, binascii.Error):
-        raise Problem("page.invalid_cursor", f"{cursor!r} is not a marker of this list.") from None
-
-
-def _natural(text: str) -> int:
-    if not text.isdigit() or len(text) > 12:
-        raise ValueError(text)
-    return int(text)
+    """First row of a page: cursors are those of the rows in SQL."""
+    if not CURSOR.fullmatch(cursor):
+        raise Problem("page.invalid_cursor", f"{cursor!r} is not a marker of this list.")
+    return int(cursor) + 1

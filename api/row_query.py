@@ -36,7 +36,17 @@ _COMPARE: dict[str, Callable[[NDArray[Any], Any], NDArray[np.bool_]]] = {
 
 @dataclass(frozen=True, slots=True)
 class RowQuery:
-    """Columns (None for all), conditions that all must hold, and the order (a column, ``-`` in front for falling)."""
+    """Which rows, and what of them.
+
+    Parameters
+    ----------
+    columns : tuple of str or None
+        Under the names asked for, which may be slots; None for all.
+    where : tuple of Condition
+        Conditions that all must hold.
+    order : str or None
+        A column, ``-`` in front for falling.
+    """
 
     columns: tuple[str, ...] | None
     where: tuple[Condition, ...]
@@ -76,7 +86,9 @@ def parse_row_query(columns: str | None, where: str | None, order: str | None, s
 
     chosen = None
     if columns is not None:
-        chosen = tuple(dict.fromkeys(known(name, "columns") for name in column_names(columns)))
+        chosen = tuple(column_names(columns))
+        for name in chosen:
+            known(name, "columns")
     conditions = []
     for text in where.split(",") if where else []:
         match = CONDITION.fullmatch(text)

@@ -34,7 +34,7 @@ class CatalogPageDocument(Document):
             "examples": [
                 {
                     "items": [{"id": 4294967297, "coord_ra": 1.0471975512, "base_PsfFlux_flux": 18234.5}],
-                    "next": "MTAwMA",
+                    "next": "999",
                     "total": 2417,
                     "columns": [{"name": "id", "dtype": "i8", "unit": "", "description": "source id"}],
                 }

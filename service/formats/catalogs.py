@@ -31,7 +31,8 @@ CATALOG_FORMATS = {
 
 #: Rows written at a time.
 BATCH_ROWS = 50_000
-_SLOT = "slot_"
+#: Aliases of single flags, which only lead to the flags of a slot: nobody looks for them as columns.
+_FLAG_ALIAS = "_flag_bad"
 _META = b"visitcal"
 _FITS_TYPES = {"f8": "D", "f4": "E", "i8": "K", "i4": "J", "?": "L"}
 #: Units as the VO and FITS standards write them.
@@ -39,10 +40,10 @@ _STANDARD_UNITS = {"mag(AB)": "mag", "ct2": "ct**2", "pix2": "pix**2", "rad2": "
 
 
 def _slots(schema: Schema, name: str) -> list[str]:
-    """``slot_*`` names that stand for a column, in alphabetical order."""
+    """Slot names that stand for a column (in match lists ``src_slot_*``), in alphabetical order."""
     found = []
     for alias, target in schema.aliases.items():
-        if alias.startswith(_SLOT) and (name == target or name.startswith(target + "_")):
+        if _FLAG_ALIAS not in alias and (name == target or name.startswith(target + "_")):
             found.append(alias + name[len(target) :])
     return sorted(found)
 
@@ -88,8 +89,8 @@ def write_catalog(
     columns : sequence of str, optional
         Which columns, in this order; aliases count.
     include_slots : bool, optional
-        Repeat columns under their ``slot_*`` names, each behind its true column. By default only in Parquet without
-        a choice of columns, as upstream does.
+        Repeat columns under their slot names, each behind its true column. By default only in Parquet without a choice
+        of columns, as upstream does.
     metadata : mapping of str to str, optional
         Table-level values besides those of the catalogue.
 

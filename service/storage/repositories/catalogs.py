@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 __all__ = ["CatalogRepository"]
 
 _ROWS_PER_STATEMENT = 2000
+#: Number of the last row of a page; more digits than a table has rows would be no number of SQL's.
+CURSOR = re.compile(r"[0-9]{1,12}")
 
 
 class CatalogRepository(Repository):
@@ -86,7 +89,7 @@ class CatalogRepository(Repository):
             return None
         if product in CATALOG_TABLES:
             return tuple(CatalogColumn(c.name, c.dtype, c.unit, c.doc) for c in CATALOG_TABLES[product][1])
-        return tuple(_column(field) for field in pq.read_schema(self._blobs.path(record.sha256)))
+        return tuple(_column(field) for field in _true_fields(pq.read_schema(self._blobs.path(record.sha256))))
 
     def page(
         self,
@@ -127,9 +130,7 @@ class CatalogRepository(Repository):
         record = self._product(job, product)
         if record is None:
             return None
-        start = 0 if after is None else int(after) + 1
-        if start < 0:
-            raise ValueError(f"not a cursor: {after}")
+        start = 0 if after is None else _row_after(after)
         total = record.rows or 0
         if product in CATALOG_TABLES:
             described, rows = self._sql_rows(job, product, columns, start, limit)
@@ -192,16 +193,29 @@ def _described(schema: Schema, names: Sequence[str]) -> tuple[CatalogColumn, ...
     return tuple(columns)
 
 
+def _row_after(cursor: str) -> int:
+    if not CURSOR.fullmatch(cursor):
+        raise ValueError(f"not a cursor: {cursor}")
+    return int(cursor) + 1
+
+
+def _true_fields(schema: pa.Schema) -> list[pa.Field]:
+    """Columns without those that repeat another under the name of a slot."""
+    return [field for field in schema if b"alias_of" not in (field.metadata or {})]
+
+
 def _column(field: pa.Field) -> CatalogColumn:
     notes = {key.decode(): value.decode() for key, value in (field.metadata or {}).items()}
-    return CatalogColumn(field.name, str(field.type), notes.get("unit", ""), notes.get("description", ""))
+    kind = np.dtype(field.type.to_pandas_dtype())
+    dtype = {"b": "?", "O": "U"}.get(kind.kind, kind.str[1:])
+    return CatalogColumn(field.name, dtype, notes.get("unit", ""), notes.get("description", ""))
 
 
 def _file_rows(
     path: Path, names: Sequence[str] | None, start: int, limit: int
 ) -> tuple[tuple[CatalogColumn, ...], list[tuple[Any, ...]]]:
     schema = pq.read_schema(path)
-    wanted = list(schema.names if names is None else names)
+    wanted = [field.name for field in _true_fields(schema)] if names is None else list(names)
     for name in wanted:
         if name not in schema.names:
             raise KeyError(name)

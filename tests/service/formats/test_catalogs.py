@@ -16,6 +16,7 @@ from astropy.io.votable import parse_single_table
 from astropy.table import Table
 
 from service import formats
+from service.calibration.matches import join_matches
 from service.exposure.catalog import Column, Schema, SourceCatalog
 from service.exposure.footprint import FootprintSet
 from service.exposure.star_schema import psf_star_schema, star_schema
@@ -24,6 +25,12 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 ROWS = 57
+REFERENCE_COLUMNS = ("id", "phot_g_mean_flux", "phot_g_mean_fluxErr", "centroid_x", "centroid_y")
+REFERENCE_ALIASES = {
+    "slot_Centroid": "centroid",
+    "anyFilterMapsToThis": "phot_g_mean_flux",
+    "anyFilterMapsToThisErr": "phot_g_mean_fluxErr",
+}
 
 
 def filled(schema: Schema, n: int = ROWS) -> SourceCatalog:
@@ -127,6 +134,25 @@ def test_slot_columns_are_those_of_upstream(parity_dir: Path, tmp_path: Path, wh
     expected = [name for name in upstream if name.startswith("slot_")]
     assert sorted(ours) == sorted(expected)
     assert json.loads((parity_dir / "columns.json").read_text())[which]["n_columns"] == len(schema)
+
+
+@pytest.mark.parametrize(("which", "schema"), [("astrometry", psf_star_schema()), ("photometry", star_schema())])
+def test_match_lists_repeat_the_slots_of_upstream(parity_dir: Path, tmp_path: Path, which: str, schema: Schema) -> None:
+    sources = filled(schema)
+    references = SourceCatalog.allocate(
+        Schema([Column(name, "f8", "", "a reference's") for name in REFERENCE_COLUMNS]), ROWS
+    )
+    pairs = np.column_stack([np.arange(ROWS), np.arange(ROWS)])
+    aliases = REFERENCE_ALIASES if which == "astrometry" else None
+    matches = join_matches(references, sources, pairs, np.zeros(ROWS), reference_aliases=aliases)
+    formats.write_catalog(matches, tmp_path / "m.parquet", "parquet")
+    repeated = [field.name for field in pq.read_schema(tmp_path / "m.parquet") if b"alias_of" in field.metadata]
+    upstream = pq.read_schema(parity_dir / "typical1k" / "rubin_classic" / f"{which}_matches.parquet").names
+    for mark in ("src_slot_", "ref_slot_", "ref_anyFilterMapsToThis"):
+        expected = [name for name in upstream if name.startswith(mark)]
+        assert [name for name in repeated if name.startswith(mark)] == expected
+        assert bool(expected) == (mark == "src_slot_" or which == "astrometry")
+    assert formats.read_catalog(tmp_path / "m.parquet").schema.names == matches.schema.names
 
 
 def test_fits_table_has_units_and_comments(stars: SourceCatalog, tmp_path: Path) -> None:

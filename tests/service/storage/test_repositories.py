@@ -253,6 +253,9 @@ class TestCatalogs:
             storage.catalogs.page(job, STARS, columns=["nonsense"])
         with pytest.raises(ValueError, match="x"):
             storage.catalogs.page(job, STARS, after="x")
+        for cursor in ("-1", "+1", "1_0", "\u0661", "9" * 40):
+            with pytest.raises(ValueError, match="not a cursor"):
+                storage.catalogs.page(job, STARS, after=cursor)
 
     def test_partial_file_leaves_nulls(self, storage: Storage, owner: Scope, tmp_path: Path) -> None:
         pq.write_table(pa.table({"id": [5], "unheard_of": [1.0]}), tmp_path / "stars.parquet")
@@ -273,7 +276,7 @@ class TestCatalogs:
         assert page.next == "5"
         columns = storage.catalogs.columns(job, product)
         assert columns is not None
-        assert [column.name for column in columns] == ["ref_id", "distance"]
+        assert [(column.name, column.dtype) for column in columns] == [("ref_id", "i8"), ("distance", "f8")]
         assert storage.catalogs.page(job, STARS) is None
         assert storage.catalogs.columns(job, STARS) is None
 
