@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["etag_matches", "file_response", "immutable", "not_modified", "product_response"]
 
 CHUNK = 1 << 18
-RANGE = re.compile(r"bytes=(\d*)-(\d*)")
+RANGE = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})")
 
 
 def immutable(etag: str) -> dict[str, str]:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from python_multipart.exceptions import MultipartParseError
+from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from api.problems import Problem
@@ -183,7 +183,7 @@ async def read_form(
             queue, events.queue = events.queue, []
             for found, data in queue:
                 await reader.take(found, data)
-    except MultipartParseError as error:
+    except FormParserError as error:
         raise Problem("request.malformed", f"The form cannot be read: {error}.") from error
     if not reader.complete:
         raise Problem("upload.incomplete", "The form has no end.")

@@ -72,6 +72,7 @@ def _both(field: str) -> Problem:
 def _parsed(text: bytes) -> JobParameters:
     try:
         document = json.loads(text, parse_constant=_refuse_constant)
+        json.dumps(document, ensure_ascii=False).encode()  # half a surrogate pair is no text, and nothing stores it
     except RecursionError:
         raise Problem("request.malformed", "The parameters are nested too deeply.") from None
     except ValueError as error:

@@ -18,6 +18,14 @@ __all__ = ["router"]
 router = APIRouter(prefix="/v1/summaries", tags=["summaries"])
 
 
+def _in_utc(moment: datetime) -> datetime:
+    try:
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except OverflowError:
+        errors = [{"parameter": "since", "detail": "lies before the year 1 or after 9999", "code": "invalid"}]
+        raise Problem("request.invalid", "since lies outside the years 1 to 9999.", errors=errors) from None
+
+
 @router.get("", responses=problems(422))
 def list_summaries(
     request: Request,
@@ -34,8 +42,8 @@ def list_summaries(
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
 ) -> PageDocument[dict[str, Any]]:
     """One object a job, newest first: its id, what was observed, and the statistics."""
-    if since is not None and since.tzinfo is None:
-        since = since.replace(tzinfo=UTC)
+    if since is not None:
+        since = _in_utc(since)
     names = None if fields is None else [name.strip() for name in fields.split(",") if name.strip()]
     try:
         page = services.storage.summaries.list(

@@ -28,17 +28,24 @@ PhaseName = Literal[
     "PENDING", "QUEUED", "EXECUTING", "COMPLETED", "ERROR", "ABORTED", "UNKNOWN", "HELD", "SUSPENDED", "ARCHIVED"
 ]
 
-DURATION = re.compile(r"P(?:(\d{1,5})W|(\d{1,6})D|(?:(\d{1,6})D)?T(\d{1,6})H)")
+DURATION = re.compile(
+    r"P(?!$)(?:([0-9]{1,6})Y)?(?:([0-9]{1,6})M)?(?:([0-9]{1,6})W)?(?:([0-9]{1,6})D)?"
+    r"(?:T(?!$)(?:([0-9]{1,6})H)?(?:([0-9]{1,6})M)?(?:([0-9]{1,6})S)?)?"
+)
+UNIT_DAYS = (365.0, 30.0, 7.0, 1.0, 1 / 24, 1 / 1440, 1 / 86400)
+MAX_DAYS = 36_500.0
 IMPLEMENTED_NULL = "Reserved: only null is taken so far."
 
 
 def _duration_days(text: str) -> float:
-    """Days of an ISO 8601 duration in weeks, days or hours."""
+    """Days of an ISO 8601 duration."""
     match = DURATION.fullmatch(text)
     if match is None:
-        raise ValueError("must be an ISO 8601 duration in weeks, days or hours: P30D, P4W, PT12H, P1DT6H")
-    weeks, days, more_days, hours = (float(part or 0) for part in match.groups())
-    return 7 * weeks + days + more_days + hours / 24
+        raise ValueError("must be an ISO 8601 duration of whole numbers: P30D, P4W, P1Y6M, PT12H, P1DT6H30M")
+    days = sum(float(part or 0) * unit for part, unit in zip(match.groups(), UNIT_DAYS, strict=True))
+    if days > MAX_DAYS:
+        raise ValueError("must be at most 100 years")
+    return days
 
 
 def _is_duration(text: str) -> str:
@@ -55,7 +62,13 @@ class References(BaseModel):
     photometry: Annotated[str, Field(min_length=1, max_length=200)]
 
 
-FileId = Annotated[str, Field(min_length=1, max_length=100)]
+def _is_printable(text: str) -> str:
+    if not text.isprintable():
+        raise ValueError("must not have line breaks, NUL or other control characters")
+    return text
+
+
+FileId = Annotated[str, Field(min_length=1, max_length=100), AfterValidator(_is_printable)]
 
 
 class Companions(BaseModel):
@@ -116,10 +129,13 @@ class JobParameters(BaseModel):
         Companions, Field(description="Mask and noise of a single exposure in files of their own.")
     ] = Companions()
     priority: Annotated[int, Field(ge=0, le=100, description="Higher runs earlier.")] = 50
-    run_id: Annotated[str | None, Field(max_length=200, description="Name for a group of jobs.")] = None
+    run_id: Annotated[
+        Annotated[str, Field(max_length=200), AfterValidator(_is_printable)] | None,
+        Field(description="Name for a group of jobs."),
+    ] = None
     destruction: Annotated[
         Annotated[str, AfterValidator(_is_duration)] | None,
-        Field(description="Life of the results as ISO 8601 duration: `P30D`."),
+        Field(description="Life of the results as ISO 8601 duration: `P30D`; a year counts 365 days, a month 30."),
     ] = None
     time_limit_s: Annotated[float | None, Field(gt=0, description="Seconds after which the run is stopped.")] = None
     callback: Annotated[None, Field(description=IMPLEMENTED_NULL)] = None

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 __all__ = ["METADATA_KEYS", "Metadata", "MetadataKey", "checked_overrides"]
 
 JOB = "job parameter"
+_MAX_TEXT = 200
+_INTEGER_END = 2**63  # what databases and catalogues hold
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,15 +93,22 @@ def checked_overrides(metadata: Mapping[str, Any] | None) -> dict[str, Any]:
 
 def _converted(name: str, key: MetadataKey, value: Any) -> Any:
     if key.type == "text":
-        return str(value)
+        text = str(value)
+        if not text.isprintable() or len(text) > _MAX_TEXT:
+            raise FormatError("format.bad_metadata", f"metadata '{name}' is no short line of text", key=name)
+        return text
     try:
-        number = float(value)
-    except (TypeError, ValueError):
+        number = np.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError, OverflowError):
         number = np.nan
-    if not np.isfinite(number) or (key.positive and number <= 0) or (key.type == "integer" and number % 1):
+    if key.type == "integer" and not (number % 1 == 0 and 0 <= number < _INTEGER_END):
+        raise FormatError("format.bad_metadata", f"metadata '{name}' is {value!r:.80}, no whole number", key=name)
+    if not np.isfinite(number) or (key.positive and number <= 0):
         kind = f"a positive {key.type}" if key.positive else key.type
-        raise FormatError("format.bad_metadata", f"metadata '{name}' is {value!r}, no {kind}", key=name)
-    return int(value) if key.type == "integer" else number
+        raise FormatError("format.bad_metadata", f"metadata '{name}' is {value!r:.80}, no {kind}", key=name)
+    if key.type == "integer":
+        return value if isinstance(value, int) else int(number)
+    return number
 
 
 @dataclass(slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -282,6 +283,56 @@ def test_long_poll_ends_with_its_time_and_is_bounded(house: House, monkeypatch: 
     assert asked == [house.settings.max_wait]
     for bad in ("-1", "nan", "soon"):
         assert house.client.get(f"{url}?wait={bad}").status_code == 422, bad
+
+
+def test_values_that_nothing_can_store_are_refused(house: House) -> None:
+    exposure_id = house.upload()
+    for members, code in (
+        (r'"metadata": {"band": "\ud800"}', "request.malformed"),
+        (r'"metadata": {"\udfff": 1}', "request.malformed"),
+        (r'"run_id": "a\u0000b"', "request.invalid"),
+        (r'"run_id": "a\nb"', "request.invalid"),
+        (r'"metadata": {"band": "r\u0000"}', "request.invalid"),
+        ('"metadata": {"visit": "1e3x"}', "request.invalid"),
+        ('"metadata": {"visit": true}', "request.invalid"),
+        ('"metadata": {"visit": -1}', "request.invalid"),
+        ('"metadata": {"visit": 9223372036854775808}', "request.invalid"),
+        (f'"metadata": {{"gain": 1{"0" * 400}}}', "request.invalid"),
+        (f'"priority": {"9" * 5000}', "request.malformed"),
+    ):
+        body = f'{{"exposures": ["{exposure_id}"], {members}}}'
+        answer = house.client.post("/v1/jobs", content=body, headers={"Content-Type": "application/json"})
+        assert answer.status_code in (400, 422), members
+        assert answer.json()["code"] == code, members
+
+
+def test_whole_numbers_of_the_metadata_are_kept_exactly(house: House) -> None:
+    job = house.submit(metadata={"visit": 2**62 + 1, "detector": "7.0"})
+    record = house.services.storage.jobs.get(Scope("local"), job["id"])
+    assert record is not None
+    assert record.spec["metadata"] == {"visit": 2**62 + 1, "detector": 7}
+
+
+def test_life_of_the_results(house: House) -> None:
+    for text, days in (
+        ("P30D", 30.0),
+        ("P4W", 28.0),
+        ("PT12H", 0.5),
+        ("PT30M", 30 / 1440),
+        ("P1DT6H", 1.25),
+        ("P1Y2M3W4DT5H6M7S", 365 + 60 + 21 + 4 + 5 / 24 + 6 / 1440 + 7 / 86400),
+    ):
+        job = house.submit(destruction=text)
+        life = datetime.fromisoformat(job["destruction_at"]) - datetime.fromisoformat(job["created_at"])
+        assert life.total_seconds() == pytest.approx(86400 * days, abs=1e-3), text
+
+
+def test_lives_that_are_none(house: House) -> None:
+    exposure_id = house.upload()
+    for text in ("P", "PT", "P1DT", "30D", "P1.5D", "P-1D", "P1H", "P101Y", "P999999Y", "P0D", "P\u0661D"):
+        answer = house.client.post("/v1/jobs", json={"exposures": [exposure_id], "destruction": text})
+        assert answer.status_code == 422, text
+        assert answer.json()["errors"][0]["pointer"] == "/destruction"
 
 
 def test_abort_of_a_waiting_job_is_immediate_and_only_once(house: House) -> None:

@@ -108,6 +108,12 @@ def test_other_content_types_are_refused(content_type: str) -> None:
     assert caught.value.kind.code == "request.unsupported_media_type"
 
 
+def test_a_boundary_that_is_too_long_is_refused() -> None:
+    with pytest.raises(Problem) as caught:
+        read([body(part("file", FITS, "a.fits"))], content_type=f"multipart/form-data; boundary={'x' * 300}")
+    assert caught.value.kind.code == "request.malformed"
+
+
 def test_a_file_that_is_not_fits_is_refused_before_the_rest_comes() -> None:
     read_pieces = 0
 

@@ -155,6 +155,8 @@ def test_conditions_and_order(house: House, job: str) -> None:
         ({"where": "id"}, "catalog.invalid_query"),
         ({"order": "nope"}, "catalog.unknown_column"),
         ({"after": "rubbish"}, "page.invalid_cursor"),
+        ({"after": "9" * 60}, "page.invalid_cursor"),
+        ({"after": "-1"}, "page.invalid_cursor"),
         ({"after": "rubbish", "where": "id>0"}, "page.invalid_cursor"),
         ({"limit": "0"}, "request.invalid"),
         ({"limit": "99999999"}, "request.invalid"),
@@ -166,6 +168,24 @@ def test_bad_choices_of_rows(house: House, job: str, params: dict[str, str], cod
     answer = house.client.get(f"{job}/catalogs/stars", params=params)
     assert (answer.status_code, answer.json()["code"]) == (422, code)
     assert scratch_files(house) == []
+
+
+def test_columns_keep_the_names_that_were_asked_for(house: House, job: str) -> None:
+    asked = {"columns": "id,slot_PsfFlux_instFlux", "limit": 2}
+    plain = rows(house, f"{job}/catalogs/stars", **asked)
+    assert list(plain[0]) == ["id", "slot_PsfFlux_instFlux"]
+    assert rows(house, f"{job}/catalogs/stars", where="id>=1000", **asked) == plain
+    text = house.client.get(f"{job}/catalogs/stars", params={**asked, "format": "csv"}).text
+    assert text.splitlines()[0].replace('"', "") == "id,slot_PsfFlux_instFlux"
+
+
+def test_one_cursor_serves_both_kinds_of_pages(house: House, job: str) -> None:
+    url = f"{job}/catalogs/stars"
+    stored = house.client.get(url, params={"columns": "id", "limit": 5}).json()
+    chosen = house.client.get(url, params={"columns": "id", "limit": 5, "where": "id>0"}).json()
+    assert stored["next"] == chosen["next"]
+    following = rows(house, url, columns="id", where="id>0", limit=1, after=stored["next"])
+    assert following == rows(house, url, columns="id", limit=1, after=stored["next"]) == [{"id": 1005}]
 
 
 def test_products_that_are_no_catalogue(house: House, job: str) -> None:
@@ -248,7 +268,7 @@ def test_ranges_that_cannot_be_served(house: House, job: str) -> None:
         assert outside.status_code == 416
         assert outside.headers["content-range"] == f"bytes */{size}"
         assert outside.json()["code"] == "range.not_satisfiable"
-    for header in ("bytes=5-2", "bytes=0-1,5-6", "lines=1-2", "bytes=-", "rubbish"):
+    for header in ("bytes=5-2", "bytes=0-1,5-6", "lines=1-2", "bytes=-", "rubbish", f"bytes=0-{'9' * 4400}"):
         assert house.client.get(url, headers={"Range": header}).status_code == 200, header
 
 
