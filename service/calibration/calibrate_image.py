@@ -257,7 +257,7 @@ class _Run:
         fitted = measure_psf.measure_psf(catalog, exposure, config.psf_measure_psf)
         self._note(
             "psf_measure_psf",
-            spatialFitChi2=np.nan,  # no determiner here gives one
+            spatialFitChi2=fitted.spatial_fit_chi2,
             numAvailStars=fitted.num_avail_stars,
             numGoodStars=fitted.num_good_stars,
             avgX=fitted.avg_x,

@@ -12,7 +12,7 @@ from service.calibration.presets import PRESETS, resolve_config
 from service.jobs.errors import InvalidConfigurationError, InvalidRequestError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 __all__ = ["digest", "resolved_config"]
 
@@ -46,10 +46,15 @@ def resolved_config(preset: str, overrides: Mapping[str, Any]) -> dict[str, Any]
     except ValidationError as error:
         raise InvalidConfigurationError(
             [
-                {"loc": "/" + "/".join(str(part) for part in fault["loc"]), "msg": fault["msg"], "type": fault["type"]}
+                {"loc": _pointer(fault["loc"]), "msg": fault["msg"], "type": fault["type"]}
                 for fault in error.errors(include_url=False)
             ]
         ) from error
+
+
+def _pointer(place: Sequence[str | int]) -> str:
+    """JSON pointer of a fault; which of several models was chosen (``name=psfex``) is no part of the document."""
+    return "/" + "/".join(str(part) for part in place if "=" not in str(part))
 
 
 def digest(value: Any) -> str:

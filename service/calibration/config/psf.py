@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
 from service.calibration.config.base import ConfigModel
 
@@ -16,6 +16,7 @@ __all__ = [
     "MakePsfCandidatesConfig",
     "MeasurePsfConfig",
     "ObjectSizeStarSelectorConfig",
+    "PiffDeterminerConfig",
     "PsfexDeterminerConfig",
     "ReserveSourcesConfig",
     "ShapeletsConfig",
@@ -150,6 +151,60 @@ class PsfexDeterminerConfig(ConfigModel):
         return value
 
 
+class PiffDeterminerConfig(ConfigModel):
+    """Pixel grid with a spatial polynomial, fitted by the package Piff, which has to be installed."""
+
+    name: Literal["piff"] = Field("piff", description="Kind of PSF determiner.")
+    spatial_order: int = Field(2, ge=0, le=6, description="Degree of the spatial polynomial.")
+    sampling_size: float = Field(
+        1.0, ge=0.2, le=2.0, description="Grid pixel of the model in detector pixels.", json_schema_extra=_PIX
+    )
+    model_size: int = Field(25, ge=5, le=101, description="Size of the grid, in its own pixels.")
+    stamp_size: int = Field(25, ge=11, le=201, description="Odd stamp size.", json_schema_extra=_PIX)
+    interpolant_order: int = Field(11, ge=3, le=31, description="Order of the Lanczos kernel between grid points.")
+    piff_pixel_grid_fit_center: bool = Field(
+        True, description="Fit the position of every star too; else the catalogue's centroids hold."
+    )
+    piff_basis_polynomial_solver: Literal["scipy", "cpp", "qr"] = Field(
+        "scipy", description="How Piff solves its linear system."
+    )
+    piff_max_iter: int = Field(15, ge=1, le=100, description="Most rounds of fitting and clipping.")
+    outlier_n_sigma: float = Field(4.0, gt=0, description="Clipping of stars by chi-square, as a Gaussian's sigma.")
+    outlier_max_remove: float = Field(
+        0.05, gt=0, lt=1, description="Largest fraction of the stars that is clipped in one round."
+    )
+    max_snr: float = Field(200.0, gt=0, description="Stars of a higher signal-to-noise ratio weigh as one of this.")
+    zero_weight_mask_bits: tuple[str, ...] = Field(
+        ("BAD", "CR", "INTRP", "SAT", "SUSPECT", "NO_DATA"),
+        description="Pixels with any of these planes are left out of the fit.",
+    )
+    minimum_unmasked_fraction: float = Field(
+        0.5, ge=0, le=1, description="Stamps with a smaller fraction of good pixels are left out."
+    )
+    max_candidates: int = Field(300, ge=1, description="More candidates than this are thinned out at random.")
+    zeroth_order_interp_not_enough_stars: bool = Field(
+        False, description="Fit a PSF that does not vary where stars are too few for the polynomial."
+    )
+
+    @field_validator("stamp_size")
+    @classmethod
+    def _odd(cls, value: int) -> int:
+        if value % 2 == 0:
+            raise ValueError("must be odd")
+        return value
+
+    @model_validator(mode="after")
+    def _model_fits_into_the_stamp(self) -> Self:
+        if self.stamp_size < int(self.model_size * self.sampling_size):
+            raise ValueError("stamp_size must be at least model_size times sampling_size")
+        return self
+
+
+def _determiner_kind(value: Any) -> str:
+    name = value.get("name", "psfex") if isinstance(value, dict) else getattr(value, "name", "psfex")
+    return f"name={name}"  # the API leaves parts with "=" out of the place of an error
+
+
 class MeasurePsfConfig(ConfigModel):
     """Star selection, stamps, reserved stars and PSF model."""
 
@@ -160,7 +215,17 @@ class MeasurePsfConfig(ConfigModel):
         default_factory=MakePsfCandidatesConfig, description="Stamps of the candidates."
     )
     reserve: ReserveSourcesConfig = Field(default_factory=ReserveSourcesConfig, description="Stars held back.")
-    determiner: PsfexDeterminerConfig = Field(default_factory=PsfexDeterminerConfig, description="The PSF model.")
+    determiner: Annotated[
+        Annotated[PsfexDeterminerConfig, Tag("name=psfex")] | Annotated[PiffDeterminerConfig, Tag("name=piff")],
+        Discriminator(_determiner_kind),
+    ] = Field(default_factory=PsfexDeterminerConfig, description="The PSF model, psfex or piff.")
+
+    @model_validator(mode="after")
+    def _candidates_cover_the_stamp(self) -> Self:
+        chosen = self.determiner
+        if isinstance(chosen, PiffDeterminerConfig) and self.make_psf_candidates.kernel_size < chosen.stamp_size:
+            raise ValueError("make_psf_candidates.kernel_size must be at least determiner.stamp_size")
+        return self
 
 
 class ShapeletsConfig(ConfigModel):

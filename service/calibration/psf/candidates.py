@@ -18,9 +18,11 @@ if TYPE_CHECKING:
     from service.exposure.catalog import SourceCatalog
     from service.exposure.exposure import Exposure
 
-__all__ = ["Stamps", "extract_stamps", "make_psf_candidates"]
+__all__ = ["Stamps", "downsample_candidates", "extract_stamps", "make_psf_candidates", "position_context"]
 
 _log = logging.getLogger(__name__)
+
+_SEED = 98765
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +102,30 @@ def extract_stamps(exposure: Exposure, catalog: SourceCatalog, rows: NDArray[np.
         planes.planes.bitmask(["INTRP"]),
     )
     return Stamps(rows, image, mask, corners)
+
+
+def downsample_candidates(candidates: NDArray[np.intp], largest: int) -> NDArray[np.intp]:
+    """A random choice of so many candidates, in their order; all of them where there are no more.
+
+    Method: Rubin BasePsfDeterminerTask, whose choice does not depend on the exposure.
+    """
+    if len(candidates) <= largest:
+        return candidates
+    chosen = np.random.RandomState(_SEED).choice(len(candidates), size=largest, replace=False)
+    return candidates[np.sort(chosen)]
+
+
+def position_context(
+    catalog: SourceCatalog, candidates: NDArray[np.intp]
+) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Centre and extent (x, y) of positions in px, by which a polynomial's variables are scaled."""
+    ends = []
+    for axis in "xy":
+        position = catalog[f"slot_Centroid_{axis}"][candidates]
+        ends.append((float(position.min()), float(position.max())) if len(position) else (0.0, 1.0))
+    offset = [0.5 * (low + high) for low, high in ends]
+    scale = [high - low if high > low else 1.0 for low, high in ends]
+    return (offset[0], offset[1]), (scale[0], scale[1])
 
 
 def make_psf_candidates(

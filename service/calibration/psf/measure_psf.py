@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from service.calibration.errors import NonfinitePsfShapeError
+from service.calibration.psf import piff
 from service.calibration.psf.candidates import make_psf_candidates
 from service.calibration.psf.psfex import determine_psf
 from service.calibration.psf.star_selector import select_stars
@@ -15,7 +16,12 @@ from service.calibration.psf.star_selector import select_stars
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from service.calibration.config.psf import MeasurePsfConfig, ReserveSourcesConfig
+    from service.calibration.config.psf import (
+        MeasurePsfConfig,
+        PiffDeterminerConfig,
+        PsfexDeterminerConfig,
+        ReserveSourcesConfig,
+    )
     from service.exposure.catalog import SourceCatalog
     from service.exposure.exposure import Exposure
     from service.exposure.psf import Psf
@@ -35,6 +41,8 @@ class MeasurePsfResult:
         Candidates given to the determiner, and stars left after cleaning.
     avg_x, avg_y : float
         Average position of the PSF in px.
+    spatial_fit_chi2 : float
+        Chi2 of the determiner's fit; NaN from psfex, which has none.
     """
 
     psf: Psf
@@ -42,6 +50,7 @@ class MeasurePsfResult:
     num_good_stars: int
     avg_x: float
     avg_y: float
+    spatial_fit_chi2: float = float("nan")
 
 
 def measure_psf(catalog: SourceCatalog, exposure: Exposure, config: MeasurePsfConfig) -> MeasurePsfResult:
@@ -70,6 +79,10 @@ def measure_psf(catalog: SourceCatalog, exposure: Exposure, config: MeasurePsfCo
         Nothing to select stars from.
     PsfexNoStarsError, PsfexNoGoodStarsError, PsfexTooFewGoodStarsError
         Too few stars for the model.
+    PiffTooFewGoodStarsError
+        The same for Piff.
+    MissingPackageError
+        The determiner is piff and the package is not installed.
     NonfinitePsfShapeError
         The model has no finite size.
     """
@@ -82,14 +95,26 @@ def measure_psf(catalog: SourceCatalog, exposure: Exposure, config: MeasurePsfCo
     catalog["calib_psf_reserved"][candidates[reserved]] = True
     catalog["calib_psf_used"] = False
     available = candidates[~reserved]
-    psf, used = determine_psf(exposure, catalog, available, config.determiner)
+    psf, used, chi2 = _determined(exposure, catalog, available, config.determiner)
     catalog["calib_psf_used"][used] = True
     size = psf.determinant_radius()
     if not np.isfinite(size):
         raise NonfinitePsfShapeError("the fitted PSF has no finite size", psf_size=size)
     exposure.psf = psf
     x, y = psf.average_position
-    return MeasurePsfResult(psf, len(available), len(used), x, y)
+    return MeasurePsfResult(psf, len(available), len(used), x, y, chi2)
+
+
+def _determined(
+    exposure: Exposure,
+    catalog: SourceCatalog,
+    stars: NDArray[np.intp],
+    config: PsfexDeterminerConfig | PiffDeterminerConfig,
+) -> tuple[Psf, NDArray[np.intp], float]:
+    if config.name == "piff":
+        return piff.determine_psf(exposure, catalog, stars, config)
+    psf, used = determine_psf(exposure, catalog, stars, config)
+    return psf, used, float("nan")
 
 
 def reserve_sources(n: int, config: ReserveSourcesConfig) -> NDArray[np.bool_]:

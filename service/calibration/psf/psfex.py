@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from service.calibration.errors import PsfexNoGoodStarsError, PsfexNoStarsError, PsfexTooFewGoodStarsError
-from service.calibration.psf.candidates import extract_stamps
+from service.calibration.psf.candidates import downsample_candidates, extract_stamps, position_context
 from service.calibration.psf.gaussian import FWHM_PER_SIGMA
 from service.calibration.psf.psfex_fit import PsfexFit, StarStamps
 from service.calibration.psf.star_selector import widths
@@ -28,7 +28,6 @@ __all__ = ["determine_psf", "polynomial_degree"]
 
 _log = logging.getLogger(__name__)
 
-_SEED = 98765
 _WEIGHT_ACCURACY = 0.01
 _LARGEST = 1e15  # larger pixels are as good as infinite: their squares leave float32
 
@@ -67,10 +66,8 @@ def determine_psf(
     """
     if len(candidates) == 0:
         raise PsfexNoStarsError("no PSF candidate", num_candidates=0)
-    if len(candidates) > config.max_candidates:
-        chosen = np.random.RandomState(_SEED).choice(len(candidates), size=config.max_candidates, replace=False)
-        candidates = candidates[np.sort(chosen)]
-    offset, scale = _context(catalog, candidates)
+    candidates = downsample_candidates(candidates, config.max_candidates)
+    offset, scale = position_context(catalog, candidates)
     fwhm = float(FWHM_PER_SIGMA * np.median(widths(catalog)[candidates]))
     stamps = extract_stamps(exposure, catalog, candidates[_usable(catalog, candidates, config)], config.stamp_size)
     if len(stamps.rows) < len(candidates):
@@ -102,17 +99,6 @@ def polynomial_degree(degree: int, n_stars: int) -> int:
     while degree > 0 and 1.1 * ((degree + 1) * (degree + 2) // 2) + 0.499 > n_stars:
         degree -= 1
     return degree
-
-
-def _context(catalog: SourceCatalog, candidates: NDArray[np.intp]) -> tuple[tuple[float, float], tuple[float, float]]:
-    """Centre and extent of the positions, by which the polynomial's variables are scaled."""
-    ends = []
-    for axis in "xy":
-        position = catalog[f"slot_Centroid_{axis}"][candidates]
-        ends.append((float(position.min()), float(position.max())))
-    offset = [0.5 * (low + high) for low, high in ends]
-    scale = [high - low if high > low else 1.0 for low, high in ends]
-    return (offset[0], offset[1]), (scale[0], scale[1])
 
 
 def _usable(catalog: SourceCatalog, candidates: NDArray[np.intp], config: PsfexDeterminerConfig) -> NDArray[np.bool_]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from service.exposure.psf.gaussian import GaussianPsf
+from service.exposure.psf.piff import PiffPsf
 from service.exposure.psf.psfex import PsfexPsf
 
 if TYPE_CHECKING:
@@ -39,4 +40,6 @@ def psf_from_state(header: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]
         return GaussianPsf.from_state(header)
     if kind == PsfexPsf.kind:
         return PsfexPsf.from_state(header, arrays)
+    if kind == PiffPsf.kind:
+        return PiffPsf.from_state(header, arrays)
     raise ValueError(f"unknown PSF type {kind!r}")
