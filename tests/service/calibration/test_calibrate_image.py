@@ -9,7 +9,7 @@ import pytest
 from service.calibration.calibrate_image import CalibrateImage, References
 from service.calibration.config import CalibrateImageConfig
 from service.calibration.presets import PRESETS, resolve_config
-from service.calibration.progress import STAGES
+from service.calibration.progress import stages_of
 from service.simulation import Simulation, SimulationConfig, simulate
 
 
@@ -85,7 +85,7 @@ def test_progress_names_every_stage_in_order(scene):
     loader = accuracy.loader_of(scene)
     exposures = [accuracy.copied(e) for e in scene.exposures]
     CalibrateImage().run(exposures, References(loader, loader), lambda s, f, n: seen.append((s, f)))
-    assert list(dict.fromkeys(stage for stage, _ in seen)) == list(STAGES)
+    assert list(dict.fromkeys(stage for stage, _ in seen)) == list(stages_of(CalibrateImageConfig()))
     fractions = [fraction for _, fraction in seen]
     assert fractions == sorted(fractions)
     assert fractions[-1] == pytest.approx(1.0)
