@@ -59,26 +59,23 @@ def lanczos_matrices(shift: NDArray[np.float64], n_in: int, n_out: int, step: fl
     first = n_in // 2 - (n_out // 2) * step
     margin = _PAD + max(0, int(-np.floor(first)), int(np.ceil(first + (n_out - 1) * step)) - (n_in - 1))
     padded = np.zeros((n, n_out, n_in + 2 * margin), np.float32)
+    outside = _outside(shift[:, None] + first, step * np.arange(n_out), n_in)
     for phase in range(period):
         start = first + phase * step
         base = int(np.floor(start))
         weights = lanczos_kernel(_TAPS - (start - base) - shift[:, None])
         rows = padded[:, phase::period, margin + base + _TAPS[0] :]
+        read = base + stride * np.arange(rows.shape[1])[:, None] + _TAPS
+        total = weights @ ((read >= 0) & (read < n_in)).T  # of the weights inside the input
+        total[outside[:, phase::period]] = np.inf
         strides = (rows.strides[0], rows.strides[1] + stride * rows.strides[2], rows.strides[2])
         band = np.lib.stride_tricks.as_strided(rows, (n, rows.shape[1], len(_TAPS)), strides)
-        band[:] = weights[:, None, :]
+        np.divide(weights[:, None, :], total[:, :, None], out=band, casting="same_kind")
     # contiguous, because a stack of views sends numpy's matmul down its slow path
-    matrices = np.ascontiguousarray(padded[:, :, margin : margin + n_in])
-    _normalise(matrices, first, step, shift)
-    return matrices
+    return np.ascontiguousarray(padded[:, :, margin : margin + n_in])
 
 
-def _normalise(matrices: NDArray[np.float32], first: float, step: float, shift: NDArray[np.float64]) -> None:
-    """Unit row sums, and zero rows for positions outside the input."""
-    n_out, n_in = matrices.shape[1:]
-    start = first + shift[:, None]
-    position = start + step * np.arange(n_out)
-    outside = (position < 0) | (position > n_in - 1) | ((position == 0) & (start < 0))
-    total = matrices.sum(axis=2)
-    total[outside] = np.inf
-    matrices /= total[:, :, None]
+def _outside(start: NDArray[np.floating], steps: NDArray[np.floating], n_in: int) -> NDArray[np.bool_]:
+    """Output pixels whose position is outside the input."""
+    position = start + steps
+    return np.asarray((position < 0) | (position > n_in - 1) | ((position == 0) & (start < 0)))
