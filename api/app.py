@@ -5,12 +5,12 @@ from __future__ import annotations
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from starlette.concurrency import run_in_threadpool
 
 from api import problems
-from api.dependencies import Services
-from api.middleware import HostGuard, RequestId, host_name, is_loopback
+from api.dependencies import Services, refuse_unknown_parameters
+from api.middleware import HeadAsGet, HostGuard, RequestId, host_name, is_loopback
 from api.routers import catalogs, config, exposures, health, images, jobs, refcats, results, summaries
 from api.routers.health import package_version
 from api.schemas.common import ProblemDocument
@@ -86,11 +86,13 @@ def create_app(settings: Settings) -> FastAPI:
         version=package_version(),
         license_info={"name": "BSD-3-Clause"},
         lifespan=lifespan,
+        dependencies=[Depends(refuse_unknown_parameters)],
     )
     problems.install(app)
     for module in (exposures, jobs, results, catalogs, images, summaries, refcats, config, health):
         app.include_router(module.router)
     allowed = [host_name(settings.root_url.split("://", 1)[-1])] if settings.root_url else []
+    app.add_middleware(HeadAsGet)
     app.add_middleware(HostGuard, allowed_hosts=allowed)
     app.add_middleware(RequestId)
     _complete_openapi(app)

@@ -7,17 +7,29 @@ from typing import TYPE_CHECKING, Annotated
 
 from fastapi import Depends, Path, Request
 
-from api.problems import Problem
+from api.problems import Problem, things
 from service.storage.products import canonical_product
 from service.storage.records import JobRecord, Phase, Scope
 
 if TYPE_CHECKING:
+    from fastapi.dependencies.models import Dependant
+
     from service.jobs.submission import Submissions
     from service.jobs.watch import JobWatcher
     from service.settings import Settings
     from service.storage import Storage
 
-__all__ = ["Job", "JobId", "Owner", "Product", "Services", "Using", "find_job", "missing_product"]
+__all__ = [
+    "Job",
+    "JobId",
+    "Owner",
+    "Product",
+    "Services",
+    "Using",
+    "find_job",
+    "missing_product",
+    "refuse_unknown_parameters",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +57,27 @@ class Services:
 def _services(request: Request) -> Services:
     services: Services = request.app.state.services
     return services
+
+
+def refuse_unknown_parameters(request: Request) -> None:
+    """Refuse query parameters that the address does not know: a slip of the pen must not choose everything.
+
+    Raises
+    ------
+    Problem
+        ``request.invalid``.
+    """
+    known = _query_parameters(request.scope["route"].dependant)
+    unknown = [name for name in dict.fromkeys(request.query_params.keys()) if name not in known]
+    if unknown:
+        errors = [{"parameter": name, "detail": "is not known here", "code": "unknown_parameter"} for name in unknown]
+        hint = f"Known are {', '.join(sorted(known))}." if known else "This address takes no parameters."
+        raise Problem("request.invalid", things(len(errors), "request"), errors=errors, hint=hint)
+
+
+def _query_parameters(dependant: Dependant) -> set[str]:
+    names = {field.alias for field in dependant.query_params}
+    return names.union(*(_query_parameters(inner) for inner in dependant.dependencies))
 
 
 Using = Annotated[Services, Depends(_services)]

@@ -1,4 +1,4 @@
-"""What every request passes before its handler: an id, and the guard of a local service."""
+"""What every request passes before its handler: an id, the guard of a local service, HEAD for every GET."""
 
 from __future__ import annotations
 
@@ -15,11 +15,13 @@ from api.problems import Problem, problem_response
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from starlette.requests import Request
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-__all__ = ["HostGuard", "RequestId", "host_name", "is_loopback"]
+__all__ = ["HeadAsGet", "HostGuard", "RequestId", "asks_head_only", "host_name", "is_loopback"]
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+_HEAD_ONLY = "visitcal.head_only"
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
@@ -90,6 +92,33 @@ class HostGuard:
             return urlsplit(origin).netloc.lower() == headers.get("host", "").lower()
         except ValueError:
             return False
+
+
+def asks_head_only(request: Request) -> bool:
+    """Whether the body of the answer will be thrown away."""
+    return bool(request.scope.get(_HEAD_ONLY))
+
+
+class HeadAsGet:
+    """Answer HEAD wherever GET is answered, without the body (RFC 9110): routes know only the methods they name."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass on as GET, and keep the body back."""
+        if scope["type"] != "http" or scope["method"] != "HEAD":
+            await self._app(scope, receive, send)
+            return
+
+        async def send_head(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                await send(message)
+            elif not message.get("more_body", False):
+                await send({"type": "http.response.body", "body": b""})
+
+        # A copy: the server looks at its own scope to know that no body is due.
+        await self._app({**scope, "method": "GET", _HEAD_ONLY: True}, receive, send_head)
 
 
 class RequestId:

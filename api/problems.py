@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from api.json import finite
 from api.problem_types import PROBLEM_TYPES
@@ -123,6 +125,7 @@ def install(app: FastAPI) -> None:
         app.add_exception_handler(kind, _of_service)
     app.add_exception_handler(RequestValidationError, _of_validation)
     app.add_exception_handler(HTTPException, _of_http)
+    app.add_exception_handler(OSError, _of_disk)
     app.add_exception_handler(Exception, _of_anything)
 
 
@@ -166,7 +169,28 @@ async def _of_http(request: Request, error: Exception) -> JSONResponse:
     detail = error.detail
     if not detail or detail == HTTPStatus(error.status_code).phrase:
         detail = f"{request.method} {request.url.path}: {HTTPStatus(error.status_code).phrase.lower()}."
-    return problem_response(Problem(code, detail, headers=error.headers), _instance(request))
+    headers = dict(error.headers or {})
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        headers["Allow"] = ", ".join(_methods(request))
+    return problem_response(Problem(code, detail, headers=headers), _instance(request))
+
+
+def _methods(request: Request) -> list[str]:
+    """Methods that the address takes, whichever of its routes answers them."""
+    taken = [
+        method
+        for method in ("GET", "PUT", "POST", "DELETE")
+        if any(route.matches({**request.scope, "method": method})[0] is Match.FULL for route in request.app.routes)
+    ]
+    return ["HEAD", *taken] if "GET" in taken else taken
+
+
+async def _of_disk(request: Request, error: Exception) -> JSONResponse:
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        logger.error("no room left: %s", error)
+        problem = Problem("storage.full", "The disk filled up while this was written.", headers={"Retry-After": "60"})
+        return problem_response(problem, _instance(request))
+    return await _of_anything(request, error)
 
 
 async def _of_anything(request: Request, error: Exception) -> JSONResponse:

@@ -92,7 +92,6 @@ def get_products(services: Using, job: Job) -> Items[ProductDocument]:
 
 
 @router.get("/products/{product}", response_class=Response, responses=problems(404, 409, 410, 416))
-@router.head("/products/{product}", response_class=Response, include_in_schema=False)
 def get_product_file(request: Request, services: Using, job: Job, product: Product) -> Response:
     """The stored file of a product, byte for byte (Range, strong ETag)."""
     records = [record for record in services.storage.jobs.products(job) if record.product == product]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+from typing import TYPE_CHECKING
+
 import pytest
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -12,6 +15,11 @@ from api.app import UnsafeBindError, check_bind
 from api.middleware import HostGuard, RequestId, is_loopback
 from service.settings import Settings
 from tests.api.conftest import TestClient
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.api.conftest import House
 
 
 async def echo(request: Request) -> PlainTextResponse:
@@ -83,3 +91,46 @@ def test_only_loopback_may_be_bound_without_tokens(host: str, local: bool) -> No
     else:
         with pytest.raises(UnsafeBindError, match="reached from other machines"):
             check_bind(settings)
+
+
+def test_head_is_answered_wherever_get_is(house: House) -> None:
+    job = house.completed()
+    for path in ("/healthz", "/v1/jobs", f"/v1/jobs/{job}", f"/v1/jobs/{job}/images/image.png", "/v1/presets"):
+        get, head = house.client.get(path), house.client.head(path)
+        assert (head.status_code, head.content) == (200, b""), path
+        assert head.headers["content-length"] == str(len(get.content))
+        assert head.headers.get("etag") == get.headers.get("etag")
+    missing = house.client.head("/v1/jobs/job_absent")
+    assert (missing.status_code, missing.content) == (404, b"")
+    assert house.client.head(f"/v1/jobs/{job}/abort").status_code == 405
+
+
+def test_methods_that_are_refused_come_with_those_that_are_not(house: House) -> None:
+    for path, allowed in (("/v1/jobs", "HEAD, GET, POST"), ("/v1/refcats/gaia", "HEAD, GET, PUT, DELETE")):
+        answer = house.client.patch(path)
+        assert (answer.status_code, answer.json()["code"]) == (405, "route.method_not_allowed")
+        assert answer.headers["Allow"] == allowed
+
+
+def test_parameters_that_are_not_known_are_refused(house: House) -> None:
+    for path, name in (
+        ("/v1/jobs?phas=ERROR", "phas"),
+        ("/v1/presets?a=1", "a"),
+        ("/v1/jobs?limit=1&Limit=2", "Limit"),
+    ):
+        answer = house.client.get(path)
+        assert (answer.status_code, answer.json()["code"]) == (422, "request.invalid"), path
+        assert [error["parameter"] for error in answer.json()["errors"]] == [name]
+        assert answer.json()["hint"]
+    assert house.client.post("/v1/jobs?dry_run=1", json={"exposures": [house.upload()]}).status_code == 422
+    assert house.client.get("/v1/jobs").json()["items"] == []
+
+
+def test_a_disk_that_fills_up_is_said(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: Path, sha256: str) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(house.services.storage.blobs, "adopt", full)
+    answer = house.client.put("/v1/exposures", content=house.fits_bytes())
+    assert (answer.status_code, answer.json()["code"]) == (507, "storage.full")
+    assert answer.headers["Retry-After"]
