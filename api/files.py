@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import base64
+import os
 import re
-from typing import TYPE_CHECKING, Any
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from starlette.responses import Response, StreamingResponse
 
+from api.middleware import asks_head_only
 from api.problems import Problem
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
-    from starlette.background import BackgroundTask
     from starlette.requests import Request
 
     from service.storage import Storage
@@ -44,7 +45,7 @@ def product_response(request: Request, storage: Storage, product: ProductRecord)
     digest = base64.b64encode(bytes.fromhex(product.sha256)).decode()
     return file_response(
         request,
-        storage.blobs.path(product.sha256),
+        storage.blobs.open(product.sha256),
         etag=f'"{product.sha256}"',
         media_type=product.media_type,
         filename=product.filename,
@@ -54,13 +55,12 @@ def product_response(request: Request, storage: Storage, product: ProductRecord)
 
 def file_response(
     request: Request,
-    path: Path,
+    stream: BinaryIO,
     *,
     etag: str,
     media_type: str,
     filename: str,
     headers: dict[str, str] | None = None,
-    background: BackgroundTask | None = None,
 ) -> Response:
     """A file as the request wants it: 200, 206, 304 or 416.
 
@@ -68,38 +68,40 @@ def file_response(
     ----------
     request : Request
         For its conditions and its range.
-    path : Path
-        The file; it must not change.
+    stream : binary file
+        The bytes, which must not change; it is closed with the answer.
     etag : str
         Strong, in quotes.
     media_type, filename : str
         What the client is told; the file name is ours, never the client's.
     headers : dict, optional
         Further headers.
-    background : BackgroundTask, optional
-        Run when the answer is out.
 
     Raises
     ------
     Problem
         ``range.not_satisfiable``.
     """
-    common = {**immutable(etag), "Accept-Ranges": "bytes", **(headers or {})}
-    if etag_matches(request.headers.get("if-none-match"), etag):
-        return Response(status_code=304, headers=common, background=background)
-    size = path.stat().st_size
-    common["Content-Disposition"] = f'attachment; filename="{filename}"'
-    start, stop, status = 0, size, 200
-    wanted = _wanted_range(request, etag, size)
-    if wanted is not None:
-        start, stop = wanted
-        status = 206
-        common["Content-Range"] = f"bytes {start}-{stop - 1}/{size}"
-    common["Content-Length"] = str(stop - start)
-    if request.method == "HEAD":
-        return Response(status_code=status, headers=common, media_type=media_type, background=background)
-    body = _pieces(path, start, stop)
-    return StreamingResponse(body, status_code=status, headers=common, media_type=media_type, background=background)
+    with ExitStack() as unless_sent:
+        unless_sent.enter_context(stream)
+        common = {**immutable(etag), "Accept-Ranges": "bytes", **(headers or {})}
+        if etag_matches(request.headers.get("if-none-match"), etag):
+            return Response(status_code=304, headers=common)
+        size = stream.seek(0, os.SEEK_END)
+        common["Content-Disposition"] = f'attachment; filename="{filename}"'
+        start, stop, status = 0, size, 200
+        wanted = _wanted_range(request, etag, size)
+        if wanted is not None:
+            start, stop = wanted
+            status = 206
+            common["Content-Range"] = f"bytes {start}-{stop - 1}/{size}"
+        common["Content-Length"] = str(stop - start)
+        if asks_head_only(request):
+            return Response(status_code=status, headers=common, media_type=media_type)
+        unless_sent.pop_all()
+        return StreamingResponse(
+            _pieces(stream, start, stop), status_code=status, headers=common, media_type=media_type
+        )
 
 
 def _wanted_range(request: Request, etag: str, size: int) -> tuple[int, int] | None:
@@ -126,8 +128,8 @@ def _wanted_range(request: Request, etag: str, size: int) -> tuple[int, int] | N
     return start, stop
 
 
-def _pieces(path: Path, start: int, stop: int) -> Iterator[bytes]:
-    with path.open("rb") as stream:
+def _pieces(stream: BinaryIO, start: int, stop: int) -> Iterator[bytes]:
+    with stream:
         stream.seek(start)
         left = stop - start
         while left > 0 and (piece := stream.read(min(CHUNK, left))):

@@ -5,15 +5,13 @@ from __future__ import annotations
 import hashlib
 import tempfile
 from enum import StrEnum
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
-from starlette.background import BackgroundTask
 
 from api.dependencies import Job, Product, Services, Using, missing_product
 from api.file_rows import file_page
-from api.files import file_response, product_response
+from api.files import file_response, not_modified, product_response
 from api.job_documents import CATALOG_MEDIA_TYPES
 from api.json import FiniteJSONResponse
 from api.problems import Problem
@@ -22,6 +20,7 @@ from api.routers.jobs import next_link
 from api.row_query import RowQuery, column_names, parse_row_query, select_rows, unknown_column
 from api.schemas.catalogs import CatalogPageDocument
 from service import formats
+from service.jobs.version import code_version
 from service.storage.products import PRODUCTS
 
 if TYPE_CHECKING:
@@ -55,7 +54,6 @@ _FILES: dict[str, Any] = {
     response_model=CatalogPageDocument,
     responses={200: {"content": _FILES}, **problems(404, 409, 410, 416, 422)},
 )
-@router.head("/{product}", include_in_schema=False, response_model=None)
 def get_catalog(
     request: Request,
     services: Using,
@@ -141,24 +139,25 @@ def _page_document(page: CatalogPage) -> dict[str, Any]:
 
 
 def _file(request: Request, services: Services, stored: ProductRecord, choice: Choice, file_format: str) -> Response:
-    """The rows in another format, written to a scratch file that goes with the answer."""
+    """The rows in another format, written to a scratch file without a name, which ends with the answer."""
     catalog = formats.read_catalog(services.storage.blobs.path(stored.sha256))
     query = _query(catalog, choice)
+    # Bytes differ between versions of the code that writes them.
+    key = hashlib.sha256(f"{stored.sha256} {file_format} {query} {code_version()}".encode()).hexdigest()
+    etag = f'"{key}"'
+    if (unchanged := not_modified(request, etag)) is not None:
+        return unchanged
     services.settings.scratch_dir.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=services.settings.scratch_dir, prefix="catalog-", delete=False) as scratch:
-        path = Path(scratch.name)
+    scratch = tempfile.TemporaryFile(dir=services.settings.scratch_dir)  # noqa: SIM115 - closed with the answer
     try:
-        formats.write_catalog(select_rows(catalog, query), path, file_format, columns=query.columns)
-        suffix = formats.CATALOG_FORMATS[file_format][1]
-        key = hashlib.sha256(f"{stored.sha256} {file_format} {query}".encode()).hexdigest()
+        formats.write_catalog(select_rows(catalog, query), scratch, file_format, columns=query.columns)
         return file_response(
             request,
-            path,
-            etag=f'"{key}"',
+            scratch,
+            etag=etag,
             media_type=CATALOG_MEDIA_TYPES[file_format],
-            filename=stored.product + suffix,
-            background=BackgroundTask(path.unlink, missing_ok=True),
+            filename=stored.product + formats.CATALOG_FORMATS[file_format][1],
         )
     except BaseException:
-        path.unlink(missing_ok=True)
+        scratch.close()
         raise

@@ -14,6 +14,7 @@ from api.files import immutable, not_modified, product_response
 from api.problems import Problem
 from api.responses import problems
 from service import formats
+from service.jobs.version import code_version
 from service.storage.products import PRODUCTS
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ def get_preview(
     """An image as PNG, north of the array (y) up."""
     stored = _stored(services, job, product)
     cuts = _limits(limits)
-    key = hashlib.sha256(f"{stored.sha256} {stretch} {limits} {size}".encode()).hexdigest()
+    key = hashlib.sha256(f"{stored.sha256} {stretch} {limits} {size} {code_version()}".encode()).hexdigest()
     etag = f'"{key}"'
     if (unchanged := not_modified(request, etag)) is not None:
         return unchanged
@@ -103,7 +104,6 @@ def _limits(text: str) -> str | tuple[float, float]:
         **problems(404, 409, 410, 416),
     },
 )
-@router.head("/{product}", response_class=Response, include_in_schema=False)
 def get_image(request: Request, services: Using, job: Job, product: Product) -> Response:
     """An image as FITS; ranges are served, so astropy can read cut-outs from afar."""
     return product_response(request, services.storage, _stored(services, job, product))
