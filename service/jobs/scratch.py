@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from service.storage.records import Phase, Scope
@@ -28,7 +29,8 @@ def clear_scratch(storage: Storage, settings: Settings) -> int:
             removed += 1
     old = time.time() - _OLD_SECONDS
     for path in (*settings.scratch_dir.glob("child-*.out"), *(settings.blob_dir / "incoming").glob("*")):
-        if path.stat().st_mtime < old:
-            path.unlink(missing_ok=True)
-            removed += 1
+        with suppress(FileNotFoundError):  # another process may take its own file away meanwhile
+            if path.stat().st_mtime < old:
+                path.unlink()
+                removed += 1
     return removed

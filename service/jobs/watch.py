@@ -78,6 +78,9 @@ class JobWatcher:
                 versions = await asyncio.to_thread(self._storage.jobs.versions, tuple(self._waiters))
             except StorageUnavailableError as error:
                 logger.warning("job watcher: %s", error)
+            except Exception:
+                # Without this task nobody would be woken ever again.
+                logger.exception("job watcher")
             else:
                 self._wake(versions)
             await asyncio.sleep(self._interval)

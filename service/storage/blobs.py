@@ -103,11 +103,11 @@ class BlobWriter:
         return BlobRef(actual, self.size)
 
     def discard(self) -> None:
-        """Drop the file if it was not committed."""
+        """Drop the file if it was not committed, also where the commit failed."""
         if self._file is not None:
             self._file.close()
             self._file = None
-            self._path.unlink(missing_ok=True)
+        self._path.unlink(missing_ok=True)
 
 
 class LocalBlobStore:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+from datetime import UTC, datetime
 from io import BytesIO, StringIO
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,9 @@ from astropy.io import fits
 from astropy.io.votable import parse_single_table
 from PIL import Image
 
+from service.jobs import states
 from service.jobs.outcome import JobError
+from service.storage.records import LogLine
 from tests.api.conftest import House, open_house
 
 if TYPE_CHECKING:
@@ -71,6 +74,15 @@ def test_log_as_text_and_json(house: House) -> None:
         house.client.get(url, headers={"Accept": "application/json"}),
     ):
         assert answer.json()["items"][0]["message"] == "begin psf.measure"
+
+
+def test_lines_of_the_log_have_their_own_time(house: House) -> None:
+    fence = house.claim(house.submit()["id"])
+    moments = [datetime(2026, 1, 1, 0, 0, second, tzinfo=UTC) for second in (1, 2)]
+    lines = tuple(LogLine(moment, "INFO", "visitcal", "a stage has ended") for moment in moments)
+    assert states.beat(house.services.storage, fence, 60.0, states.Report("psf.measure", 0.4, log=lines)) is not None
+    items = house.client.get(f"/v1/jobs/{fence.job_id}/log?format=json").json()["items"]
+    assert [datetime.fromisoformat(item["at"]) for item in items] == moments
 
 
 @pytest.mark.parametrize(

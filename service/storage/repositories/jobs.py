@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
@@ -138,15 +139,16 @@ class JobRepository(Repository):
     def log(self, job: JobRecord) -> Sequence[LogLine]:
         """The log of a job over all its attempts."""
         query = (
-            sa.select(job_events.c.at, job_events.c.data)
+            sa.select(job_events.c.data)
             .where(job_events.c.job_pk == job.pk, job_events.c.kind == "log")
             .order_by(job_events.c.seq)
         )
         with self._database.read() as transaction:
-            return [
-                LogLine(row.at, row.data["level"], row.data["logger"], row.data["message"])
-                for row in transaction.connection.execute(query)
-            ]
+            lines = transaction.connection.execute(query).scalars().all()
+        return [
+            LogLine(datetime.fromisoformat(line["at"]), line["level"], line["logger"], line["message"])
+            for line in lines
+        ]
 
     def queue_position(self, job: JobRecord) -> int | None:
         """Jobs that come before this one; None where it does not wait."""

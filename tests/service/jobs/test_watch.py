@@ -63,3 +63,26 @@ def test_waiting_ends_at_once_where_the_job_has_changed_or_is_gone(house: House)
     assert changed < 1.0
     assert gone < 1.0
     assert 0.4 <= timed_out < 1.0
+
+
+def test_a_failed_look_is_not_the_last(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = house.submit()
+    watcher = JobWatcher(house.storage, house.settings)
+    versions, failures = house.storage.jobs.versions, [RuntimeError("a fault of ours")]
+
+    def failing_once(ids: tuple[str, ...]) -> dict[str, int]:
+        if failures:
+            raise failures.pop()
+        return versions(ids)
+
+    monkeypatch.setattr(house.storage.jobs, "versions", failing_once)
+
+    async def scene() -> float:
+        await watcher.start()
+        before = time.monotonic()
+        await watcher.wait(job.id, 0, 30.0)
+        await watcher.stop()
+        return time.monotonic() - before
+
+    assert asyncio.run(scene()) < 5.0
+    assert failures == []

@@ -46,6 +46,16 @@ def test_nothing_is_left_of_a_stream_that_is_refused(blobs: LocalBlobStore) -> N
     assert files(blobs) == []
 
 
+def test_nothing_is_left_where_the_commit_fails(blobs: LocalBlobStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: Path, sha256: str) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(blobs, "adopt", full)
+    with pytest.raises(OSError, match="No space"):
+        blobs.put_stream([b"abc"])
+    assert files(blobs) == []
+
+
 def test_announced_digest_in_capitals(blobs: LocalBlobStore) -> None:
     blobs.put_stream([b"x"], expected_sha256=hashlib.sha256(b"x").hexdigest().upper())
 
