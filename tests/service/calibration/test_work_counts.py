@@ -1,0 +1,109 @@
+"""How much work one calibration does, counted: passes over the plane and stamps drawn must not creep up."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+
+from service.calibration import background, cosmic_rays, deblend, detection, statistics
+from service.calibration.calibrate_image import CalibrateImage
+from service.calibration.measurement import centroid, noise_replacement, psf_flux
+from service.calibration.result import CalibrationResult
+from service.exposure.masked_image import MaskedImage
+from service.exposure.psf.psfex import PsfexPsf
+from service.simulation import SimulationConfig, simulate
+
+SIZE = 700
+
+
+class Counted:
+    """Calls of some functions, and the sizes of their arguments."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.calls: Counter[str] = Counter()
+        self.sizes: Counter[str] = Counter()
+        self._patch = monkeypatch
+
+    def watch(self, owner: ModuleType | type, name: str, size: Callable[..., int] | None = None) -> None:
+        """Count the calls of an attribute, and what ``size`` makes of their arguments."""
+        original = getattr(owner, name)
+
+        def counting(*arguments: Any, **options: Any) -> Any:
+            self.calls[name] += 1
+            if size is not None:
+                self.sizes[name] += size(*arguments, **options)
+            return original(*arguments, **options)
+
+        self._patch.setattr(owner, name, counting)
+
+
+@pytest.fixture(scope="module")
+def counted_run() -> Any:
+    """One calibration without references, and the work it took."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        counted = Counted(monkeypatch)
+        counted.watch(detection, "correlate_separable")
+        counted.watch(background, "cell_statistics")
+        counted.watch(statistics, "order_statistics")
+        counted.watch(statistics, "moments_within")
+        counted.watch(cosmic_rays, "scan")
+        counted.watch(noise_replacement, "draw_noise")
+        counted.watch(centroid, "measure_centroids", lambda plane, variance, rows, *_: len(rows))
+        counted.watch(psf_flux, "measure_psf_fluxes", lambda plane, image, mask, bits, rows, *_: len(rows))
+        counted.watch(PsfexPsf, "images", lambda psf, x, y: np.size(x))
+        counted.watch(deblend, "split_blends")
+        counted.watch(MaskedImage, "copy")
+        counted.watch(MaskedImage, "count")
+        scene = simulate(SimulationConfig(size=SIZE, seed=23, n_stars=260, n_galaxies=60))
+        result = CalibrateImage().run(scene.exposures)
+        assert result.failure is None
+        yield counted, result
+
+
+Run = tuple[Counted, CalibrationResult]
+
+
+def test_whole_plane_passes(counted_run: Run) -> None:
+    calls = counted_run[0].calls
+    assert calls["correlate_separable"] == 6  # image and variance in each of three detections
+    assert calls["cell_statistics"] == 5  # the first, one after each detection, and a temporary one for the stars
+    assert calls["scan"] == 3  # two passes and the final repair
+    assert calls["draw_noise"] == 4  # two passes, the final measurement of the PSF stars, and the stars
+    # three detections, four noises, two PSF fits; medians of three repairs; one of the blends
+    assert 0 < calls["order_statistics"] <= 13
+    assert 0 < calls["moments_within"] <= 23
+
+
+def test_planes_are_not_copied_or_counted_one_by_one(counted_run: Run) -> None:
+    calls = counted_run[0].calls
+    assert calls["copy"] == 0
+    assert calls["count"] == 0
+
+
+def test_each_source_is_measured_once_a_pass(counted_run: Run) -> None:
+    counted, result = counted_run
+    assert result.psf_stars is not None
+    first = result.metadata["initial_psf_positive_footprint_count"]
+    sources = 2 * len(result.psf_stars) + first
+    stars = result.metadata["post_deblend_source_count"] + result.metadata["star_sky_sources.sky_footprint_count"]
+    assert counted.sizes["measure_centroids"] == counted.sizes["measure_psf_fluxes"] == sources + stars
+
+
+def test_stamps_are_drawn_once_a_measurement_and_twice_a_blended_peak(counted_run: Run) -> None:
+    counted, result = counted_run
+    assert result.psf_stars is not None
+    stars = result.metadata["post_deblend_source_count"] + result.metadata["star_sky_sources.sky_footprint_count"]
+    blended = int(result.metadata["post_deblend_source_count"])  # at most: every source a child
+    measured = 2 * len(result.psf_stars) + stars
+    assert counted.sizes["images"] <= measured + 2 * blended
+
+
+def test_blends_are_split_in_batches(counted_run: Run) -> None:
+    counted, result = counted_run
+    assert counted.calls["split_blends"] <= 1 + result.metadata["post_deblend_source_count"] // 500
+    assert counted.calls["measure_centroids"] <= 4 + counted.sizes["measure_centroids"] // 256
