@@ -210,10 +210,20 @@ def _catalog(which: str, ours: Any, theirs: dict[str, Any]) -> list[Row]:
         rows.append(Row(f"{which}: {name}", "0.5 median, 2 rms mmag", text, abs(median) < 0.5 and rms < 2))
     flags = [c.name for c in ours.schema if c.dtype == "?" and c.name in theirs]
     equal = {name: float(np.mean(ours[name][a] == theirs[name][b])) for name in flags}
+    used = "calib_photometry_used"
+    if used in equal:
+        equal[used] = float(np.mean(_of_twins(ours, used)[a] == _of_twins(theirs, used)[b]))
     worst = min(equal, key=lambda name: equal[name])
     text = f"{equal[worst] * 100:.2f} % ({worst})"
     rows.append(Row(f"{which}: flags, worst of {len(flags)}", "> 98 % equal", text, equal[worst] > 0.98))
     return rows
+
+
+def _of_twins(table: Any, flag: str) -> Any:
+    """A flag of all rows at one place: which of a parent and the child it resembles is matched, rounding decides."""
+    place = np.stack([table["base_SdssCentroid_x"], table["base_SdssCentroid_y"]], axis=1)
+    _, group = np.unique(np.round(place, 3), axis=0, return_inverse=True)
+    return np.bincount(group.ravel(), weights=table[flag])[group.ravel()] > 0
 
 
 def _summary(result: CalibrationResult, theirs: dict[str, Any]) -> list[Row]:

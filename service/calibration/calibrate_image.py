@@ -242,7 +242,10 @@ class _Run:
             "positive_peak_count": detected.n_positive_peaks,
             "negative_peak_count": detected.n_negative_peaks,
         }
-        for prefix in ("initial_psf", "simple_psf") if first else ("simple_psf",):
+        prefixes = ["initial_psf"] if first else []
+        if config.do_adaptive_threshold_detection or not first:  # the last pass
+            prefixes.append("simple_psf")
+        for prefix in prefixes:
             self.metadata.update({f"{prefix}_{name}": value for name, value in counts.items()})
         footprints = detected.footprints
         schema = psf_star_schema().extended(configured_columns(config.psf_source_measurement, calibrated=False))

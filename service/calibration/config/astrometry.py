@@ -36,8 +36,8 @@ class MatchPessimisticBConfig(ConfigModel):
     max_rotation_deg: float = Field(
         1.0, ge=0, le=6, description="largest rotation error", json_schema_extra={"unit": "deg"}
     )
-    num_points_for_shape: int = Field(6, ge=4, le=20, description="points that have to match in a pattern")
-    num_points_for_shape_attempt: int = Field(6, ge=4, le=40, description="points a pattern is chosen from")
+    num_points_for_shape: int = Field(6, ge=3, le=20, description="points that have to match in a pattern")
+    num_points_for_shape_attempt: int = Field(6, ge=3, le=40, description="points a pattern is chosen from")
     min_match_dist_pixels: float = Field(
         1.0, gt=0, le=6, description="lowest distance tolerance and lowest cut on pairs", json_schema_extra=_PIX
     )
