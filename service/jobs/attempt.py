@@ -12,6 +12,7 @@ from service.jobs import publish, states
 from service.jobs.outcome import JobError, JobOutcome
 from service.jobs.progress import ProgressLog
 from service.jobs.runner import ChildResult, Died, Finished, OutOfMemory, Stopped, TimedOut, Transient
+from service.jobs.scratch import attempt_directory
 from service.storage.errors import NotFoundError, StorageUnavailableError
 from service.storage.records import Fence, JobRecord
 
@@ -63,7 +64,7 @@ class Attempt:
     @property
     def directory(self) -> Path:
         """Everything that this attempt writes before it is published."""
-        return self._settings.scratch_dir.absolute() / f"{self.job.id}-{self.job.attempt}"
+        return attempt_directory(self._settings, self.job.id, self.job.attempt)
 
     @property
     def stop_reason(self) -> str | None:

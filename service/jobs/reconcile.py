@@ -7,11 +7,13 @@ the same time.
 from __future__ import annotations
 
 import logging
+import shutil
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from service.jobs import states
 from service.jobs.engine import Delivery, DeliveryState
+from service.jobs.scratch import attempt_directory
 from service.storage.records import Phase
 
 if TYPE_CHECKING:
@@ -80,6 +82,8 @@ class Reconciler:
                 logger.warning(
                     "job %s attempt %d: lease of %s ran out; now %s", job.id, job.attempt, job.worker, after.phase
                 )
+                # Its own worker is dead, or has lost the right to publish what it writes.
+                shutil.rmtree(attempt_directory(self._settings, job.id, job.attempt), ignore_errors=True)
                 if after.phase is Phase.QUEUED:
                     self._send([after])
 

@@ -10,12 +10,19 @@ from typing import TYPE_CHECKING
 from service.storage.records import Phase, Scope
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from service.settings import Settings
     from service.storage import Storage
 
-__all__ = ["clear_scratch"]
+__all__ = ["attempt_directory", "clear_scratch"]
 
 _OLD_SECONDS = 86_400.0
+
+
+def attempt_directory(settings: Settings, job_id: str, attempt: int) -> Path:
+    """Where an attempt writes everything before it is published."""
+    return settings.scratch_dir.absolute() / f"{job_id}-{attempt}"
 
 
 def clear_scratch(storage: Storage, settings: Settings) -> int:

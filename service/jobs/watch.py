@@ -36,24 +36,32 @@ class JobWatcher:
         self._waiters: defaultdict[str, set[tuple[int, asyncio.Future[None]]]] = defaultdict(set)
         self._wanted = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._closed = False
 
     async def start(self) -> None:
         """Begin to look; call it in the loop in which `wait` will be awaited."""
         self._task = asyncio.create_task(self._look(), name="job-watcher")
 
+    def release(self) -> None:
+        """Let all waiters go, and hold nobody any more: the service is about to end."""
+        self._closed = True
+        for waiters in self._waiters.values():
+            for _, future in waiters:
+                _release(future)
+
     async def stop(self) -> None:
         """Stop, and let all waiters go."""
+        self.release()
         if self._task is not None:
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
             self._task = None
-        for waiters in self._waiters.values():
-            for _, future in waiters:
-                _release(future)
 
     async def wait(self, job_id: str, version: int, timeout: float) -> None:
         """Return when the job has another version than this, or is gone, or after ``timeout`` seconds."""
+        if self._closed:
+            return
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         entry = (version, future)
         self._waiters[job_id].add(entry)

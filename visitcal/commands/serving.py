@@ -41,9 +41,8 @@ def _settings(options: argparse.Namespace) -> Settings:
 
 
 def _serve(settings: Settings) -> int:
-    import uvicorn
-
     from api.app import UnsafeBindError, create_app
+    from api.server import Server
     from service.jobs.embedded import WorkerProcess
     from service.jobs.prepare import prepare
 
@@ -58,13 +57,6 @@ def _serve(settings: Settings) -> int:
         sys.stderr.write(f"cannot listen on {settings.host} port {settings.port}: {error}\n")
         return EXIT_REFUSED
     prepare(settings)
-    config = uvicorn.Config(
-        app,
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        timeout_graceful_shutdown=int(settings.shutdown_grace),
-    )
     # The server raises the signals that ended it once more when it is done; the worker is still to be stopped then.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _ignore)
@@ -74,7 +66,7 @@ def _serve(settings: Settings) -> int:
             worker.start()
         sys.stdout.write(f"visitcal listens on {_url(listener.getsockname())}\n")
         sys.stdout.flush()
-        uvicorn.Server(config).run(sockets=[listener])
+        Server(app, settings).run(sockets=[listener])
     finally:
         listener.close()
         if worker is not None:
