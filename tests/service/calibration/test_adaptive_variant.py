@@ -8,6 +8,7 @@ import accuracy
 import numpy as np
 import parity_report
 import pytest
+import scenes
 from pydantic import ValidationError
 from scipy.spatial import cKDTree
 
@@ -202,3 +203,43 @@ def test_recorded_runs_are_reproduced_end_to_end(parity_dir, field):
         "adaptive_threshold_value",
     ):
         assert result.metadata[name] == pytest.approx(upstream[name], rel=1e-5)
+
+
+def _only_column(exposure):
+    image = exposure.masked_image
+    image.mask[:, np.arange(image.shape[1]) != 128] |= np.int32(image.planes.bitmask(["NO_DATA"]))
+
+
+@pytest.mark.parametrize(
+    ("n_stars", "spoil", "code"),
+    [
+        (25, lambda e: e.masked_image.mask.fill(2**31 - 1), "background.too_many_masked_pixels"),
+        (25, lambda e: e.masked_image.image.fill(np.nan), "background.too_many_masked_pixels"),
+        (25, lambda e: e.masked_image.image.fill(100.0), "background.no_scatter"),
+        (25, _only_column, "psf."),
+        (0, lambda e: None, "psf."),
+        (1, lambda e: None, "psf."),
+        (3, lambda e: None, "psf."),
+        (25, lambda e: e.masked_image.variance.fill(np.nan), "psf."),
+        (25, lambda e: np.subtract(e.masked_image.image, 1000, e.masked_image.image), ""),
+    ],
+    ids=["masked", "NaN", "constant", "a column", "no star", "one star", "three stars", "no variance", "negative sky"],
+)
+def test_degenerate_exposures_end_in_a_result_or_a_named_failure(n_stars, spoil, code):
+    rng = np.random.default_rng(5)
+    stars = scenes.random_stars((256, 256), n_stars, rng)
+    exposure = scenes.make_exposure((256, 256), stars, rng)
+    loader = scenes.references(exposure, stars)
+    spoil(exposure)
+    result = CalibrateImage(resolve_config("generic", ADAPTIVE)).run([exposure], References(loader, loader))
+    found = result.failure.code if result.failure else ""
+    assert found.startswith(code)
+    assert bool(found) == bool(code)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 200), (5, 5), (21, 22), (64, 64)])
+def test_tiny_images_end_in_a_named_failure(shape):
+    rng = np.random.default_rng(5)
+    stars = scenes.random_stars(shape, 3, rng)
+    result = CalibrateImage(resolve_config("generic", ADAPTIVE)).run([scenes.make_exposure(shape, stars, rng)])
+    assert result.failure is not None
