@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING, Any, Literal
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
@@ -87,7 +88,7 @@ class StageBar:
         shown = [f"{key}={number(value)}" for key, value in numbers.items() if _is_plain(value)][:SHOWN_NUMBERS]
         time = "" if seconds is None else f"{seconds:7.2f} s"
         self._console.print(
-            f"  [green]✓[/] {name:<24}{time}  [dim]{' '.join(shown)}[/]",
+            f"  [green]✓[/] {name:<24}{time}  [dim]{escape(' '.join(shown))}[/]",
             highlight=False,
             no_wrap=True,
             overflow="ellipsis",
@@ -164,11 +165,11 @@ def statistics_table(
 
 
 def failure_lines(error: Mapping[str, Any]) -> list[str]:
-    """What failed, the numbers that decided it, and what could be tried."""
-    lines = [f"[bold red]{error['type']}[/] [dim]({error['code']})[/]: {error['message']}"]
-    lines += [f"  {key} = {number(value)}" for key, value in (error.get("numbers") or {}).items()]
+    """What failed, the numbers that decided it, and what could be tried; as markup."""
+    lines = [f"[bold red]{error['type']}[/] [dim]({error['code']})[/]: {escape(error['message'])}"]
+    lines += [f"  {key} = {escape(number(value))}" for key, value in (error.get("numbers") or {}).items()]
     if error.get("hint"):
-        lines.append(f"  [yellow]{error['hint']}[/]")
+        lines.append(f"  [yellow]{escape(error['hint'])}[/]")
     if error.get("suggested_config"):
-        lines.append(f"  could help: --config '{json.dumps(error['suggested_config'])}'")
+        lines.append(f"  could help: --config '{escape(json.dumps(error['suggested_config']))}'")
     return lines

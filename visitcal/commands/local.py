@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
+from rich.markup import escape
 
 from visitcal.cli import EXIT_FAILED, EXIT_OK, EXIT_REFUSED
 from visitcal.display import StageBar, failure_lines, statistics_table
@@ -27,7 +28,7 @@ def run(options: argparse.Namespace) -> int:
     try:
         return command(options, console)
     except (OptionError, OSError) as error:
-        errors.print(f"[red]{error}[/]", highlight=False)
+        errors.print(str(error), style="red", highlight=False, markup=False)
         return EXIT_REFUSED
 
 
@@ -42,7 +43,7 @@ def _simulate(options: argparse.Namespace, console: Console) -> int:
     except ValidationError as error:
         raise OptionError(str(error)) from error
     for path in write_simulation(simulate(config), options.out).values():
-        console.print(str(path), highlight=False, soft_wrap=True)
+        console.print(str(path), highlight=False, markup=False, soft_wrap=True)
     return EXIT_OK
 
 
@@ -76,14 +77,14 @@ def _calibrate(options: argparse.Namespace, console: Console) -> int:
         except (FormatError, RefcatError, CalibrationInputError, JobRequestError) as error:
             raise OptionError(str(error)) from error
     for warning in outcome.warnings:
-        console.print(f"[yellow]warning:[/] {warning}", highlight=False)
+        console.print(f"[yellow]warning:[/] {escape(warning)}", highlight=False)
     if outcome.error is not None:
         for line in failure_lines(outcome.error.document()):
             console.print(line, highlight=False)
     if outcome.summary is not None:
         schema = [{"name": f.name, "unit": f.unit, "description": f.doc} for f in summary_fields()]
         console.print(statistics_table(outcome.summary, schema, width=console.width))
-    console.print(f"{outcome.phase}: {options.out}", highlight=False, soft_wrap=True)
+    console.print(f"{outcome.phase}: {options.out}", highlight=False, markup=False, soft_wrap=True)
     return EXIT_OK if outcome.phase == "COMPLETED" else EXIT_FAILED
 
 

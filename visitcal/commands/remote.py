@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from visitcal.cli import EXIT_FAILED, EXIT_OK, EXIT_REFUSED, EXIT_UNREACHABLE
@@ -35,10 +36,10 @@ def run(options: argparse.Namespace) -> int:
         with Client(options.url) as client:
             return commands[options.command](client, options, console)
     except (OptionError, OSError) as error:
-        errors.print(f"[red]{error}[/]", highlight=False)
+        errors.print(str(error), style="red", highlight=False, markup=False)
         return EXIT_REFUSED
     except ServiceUnreachableError as error:
-        errors.print(f"[red]The service does not answer.[/] {error}", highlight=False)
+        errors.print(f"[red]The service does not answer.[/] {escape(str(error))}", highlight=False)
         return EXIT_UNREACHABLE
     except ApiError as error:
         _print_problem(errors, error)
@@ -46,12 +47,12 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _print_problem(console: Console, error: ApiError) -> None:
-    console.print(f"[red]{error.detail}[/] [dim]({error.code})[/]", highlight=False)
+    console.print(f"[red]{escape(error.detail)}[/] [dim]({error.code})[/]", highlight=False)
     for place in error.errors:
         where = place.get("pointer") or place.get("parameter") or ""
         console.print(f"  {where}: {place.get('detail', '')}", highlight=False, markup=False)
     if isinstance(error, RequestRefusedError) and error.hint:
-        console.print(f"  [yellow]{error.hint}[/]", highlight=False)
+        console.print(f"  [yellow]{escape(error.hint)}[/]", highlight=False)
 
 
 def _submit(client: Client, options: argparse.Namespace, console: Console) -> int:
@@ -105,7 +106,7 @@ def print_result(client: Client, job: JobHandle, console: Console, truth: dict[s
     """How a job ended: warnings, why it failed, statistics, products."""
     document = job.document
     for warning in document["warnings"]:
-        console.print(f"[yellow]warning:[/] {warning}", highlight=False)
+        console.print(f"[yellow]warning:[/] {escape(warning)}", highlight=False)
     if document["error"] is not None:
         for line in failure_lines(document["error"]):
             console.print(line, highlight=False)
@@ -137,7 +138,7 @@ def _print_jobs(console: Console, documents: list[JobDocument]) -> None:
     for job in documents:
         progress = f"{100 * job['progress']:.0f} %"
         table.add_row(
-            job["id"], job["phase"], job["stage"] or "", progress, job["created_at"][:19], job["run_id"] or ""
+            job["id"], job["phase"], job["stage"] or "", progress, job["created_at"][:19], escape(job["run_id"] or "")
         )
     console.print(table)
 
@@ -148,7 +149,7 @@ def _fetch(client: Client, options: argparse.Namespace, console: Console) -> int
     wanted = options.products or [product["id"] for product in job.products()]
     for name in wanted:
         path = job.download(name, options.out, file_format=options.format)
-        console.print(str(path), highlight=False, soft_wrap=True)
+        console.print(str(path), highlight=False, markup=False, soft_wrap=True)
     return EXIT_OK
 
 
