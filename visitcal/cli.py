@@ -117,7 +117,7 @@ def _add_run_options(command: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="ROLE=FILE",
-        help="mask, variance, weight, ivar or sigma in a file of its own",
+        help="mask, variance, weight, ivar, sigma or illumination in a file of its own",
     )
     command.add_argument(
         "--set-metadata",

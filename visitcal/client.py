@@ -155,7 +155,7 @@ class Client:
             What the file does not say or says wrongly: ``band``, ``gain``, ``visit``, ``detector`` ...
         companions : mapping, optional
             Mask or noise of a single exposure in files of their own, by role: ``mask``, ``variance``, ``weight``,
-            ``ivar``, ``sigma``.
+            ``ivar``, ``sigma``, ``illumination``.
         priority : int, optional
             Higher runs earlier.
         run_id : str, optional

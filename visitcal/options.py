@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 __all__ = ["COMPANION_ROLES", "OptionError", "companion_files", "json_object", "key_values", "reference_names"]
 
 
-COMPANION_ROLES = ("mask", "variance", "weight", "ivar", "sigma")
+COMPANION_ROLES = ("mask", "variance", "weight", "ivar", "sigma", "illumination")
 
 
 class OptionError(ValueError):

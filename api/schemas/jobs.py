@@ -81,6 +81,9 @@ class Companions(BaseModel):
     weight: Annotated[FileId | None, Field(description="Relative or inverse variance.")] = None
     ivar: Annotated[FileId | None, Field(description="Inverse variance.")] = None
     sigma: Annotated[FileId | None, Field(description="Standard deviation.")] = None
+    illumination: Annotated[
+        FileId | None, Field(description="Illumination correction, for `do_illumination_correction`.")
+    ] = None
 
 
 def _reference_kind(value: Any) -> str:

@@ -124,6 +124,8 @@ class CalibrateImage:
         run.combine_snaps(exposures)
         if self.config.do_illumination_correction:
             run.correct_illumination(illumination_correction)
+        elif illumination_correction is not None:
+            run.result.warnings.append("the illumination correction is not used: do_illumination_correction is off")
         try:
             run.load_references()
             run.compute_psf()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from service.formats.catalogs import CATALOG_FORMATS, read_catalog, write_catalog
+from service.formats.companion import read_companion_image
 from service.formats.container import sniff_is_fits
 from service.formats.errors import FormatError
 from service.formats.footprints import read_footprints, write_footprints
@@ -32,6 +33,7 @@ __all__ = [
     "preview_png",
     "read_background",
     "read_catalog",
+    "read_companion_image",
     "read_exposure",
     "read_footprints",
     "read_photo_calib",

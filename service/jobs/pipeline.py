@@ -34,6 +34,7 @@ __all__ = ["calibrate_files", "run_job", "warm_up"]
 logger = logging.getLogger("visitcal")
 
 _USES = ("astrometry", "photometry")
+_ILLUMINATION = "illumination"  # role of the companion file that is no plane of the exposure
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +120,8 @@ def calibrate_files(
     metadata : mapping, optional
         Values over those in the file.
     companions : mapping of str to Path, optional
-        Further files of one exposure by role: ``mask``, ``variance``, ``weight``, ``ivar``, ``sigma``.
+        Further files of one exposure by role: ``mask``, ``variance``, ``weight``, ``ivar``, ``sigma``,
+        ``illumination``.
     on_progress : callable, optional
         Called with stage, fraction and numbers as each stage begins and ends.
 
@@ -181,19 +183,23 @@ def warm_up() -> None:
 
 
 def _calibrate(inputs: _Inputs, directory: Path, clock: StageClock) -> JobOutcome:
+    illumination = None
+    planes = {role: path for role, path in inputs.companions.items() if role != _ILLUMINATION}
     with clock.reading() as numbers:
         read = [
-            formats.read_exposure(
-                given["path"], metadata=inputs.metadata, companions=inputs.companions, limits=inputs.limits
-            )
+            formats.read_exposure(given["path"], metadata=inputs.metadata, companions=planes, limits=inputs.limits)
             for given in inputs.exposures
         ]
         height, width = read[0].exposure.masked_image.shape
+        if _ILLUMINATION in inputs.companions:
+            path = inputs.companions[_ILLUMINATION]
+            illumination = formats.read_companion_image(path, _ILLUMINATION, (height, width), inputs.limits)
         numbers |= {"width": width, "height": height, "format": read[0].format}
     config = CalibrateImageConfig.model_validate(inputs.config)
     references = References(inputs.loaders["astrometry"], inputs.loaders["photometry"])
     what = identity(read[0].exposure)
-    result = CalibrateImage(config).run([given.exposure for given in read], references, clock)
+    exposures = [given.exposure for given in read]
+    result = CalibrateImage(config).run(exposures, references, clock, illumination_correction=illumination)
     failed_stage = clock.stage
     with clock.writing() as numbers:
         products = write_products(result, directory)

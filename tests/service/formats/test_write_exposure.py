@@ -12,7 +12,7 @@ from astropy.io import fits
 from astropy.wcs import WCS
 
 from service import formats
-from service.exposure.psf import PsfexPsf
+from service.exposure.psf import PiffPsf, PsfexPsf
 
 if TYPE_CHECKING:
     from service.exposure.background import BackgroundList
@@ -84,6 +84,17 @@ def test_a_psfex_model_survives(exposure: Exposure, tmp_path: Path) -> None:
     again = formats.read_exposure(tmp_path / "x.fits").exposure.psf
     assert isinstance(again, PsfexPsf)
     assert again.average_position == exposure.psf.average_position
+    x, y = rng.uniform(0, 100, (2, 6))
+    np.testing.assert_array_equal(again.images(x, y)[0], exposure.psf.images(x, y)[0])
+
+
+def test_a_piff_model_survives(exposure: Exposure, tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    components = rng.uniform(size=(3, 15, 15)).astype(np.float32)
+    exposure.psf = PiffPsf(components, (60.0, 290.0), (65.0, 45.0), (10.5, 270.0), size=21, sampling=0.8, order=7)
+    formats.write_exposure(tmp_path / "x.fits", exposure)
+    again = formats.read_exposure(tmp_path / "x.fits").exposure.psf
+    assert isinstance(again, PiffPsf)
     x, y = rng.uniform(0, 100, (2, 6))
     np.testing.assert_array_equal(again.images(x, y)[0], exposure.psf.images(x, y)[0])
 

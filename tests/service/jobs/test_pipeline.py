@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 from astropy.io import fits
 
-from service.formats import FormatError
+from service.calibration.input_errors import InvalidQuantumError
+from service.formats import FormatError, write_exposure
 from service.jobs.errors import InvalidConfigurationError, InvalidRequestError
 from service.jobs.pipeline import calibrate_files
 from service.refcats import RefcatError
@@ -80,6 +82,50 @@ def test_complete_run(files: dict[str, Path], simulation: Simulation, tmp_path: 
     with fits.open(tmp_path / "preliminary_visit_image.fits") as hdus:
         assert hdus["IMAGE"].header["BUNIT"] == "nJy"
         assert hdus["IMAGE"].data.shape == (700, 700)
+
+
+_APPLY_RATIO = {"do_apply_flat_background_ratio": True}
+_ILLUMINATION = {
+    "do_illumination_correction": True,
+    "psf_subtract_background": _APPLY_RATIO,
+    "psf_detection": {"background": _APPLY_RATIO},
+    "star_detection": {"background": _APPLY_RATIO},
+}
+
+
+def test_illumination_correction_comes_in_a_file_and_goes_out_as_a_product(
+    simulation: Simulation, files: dict[str, Path], tmp_path: Path
+) -> None:
+    given, correction = tmp_path / "flattened.fits", tmp_path / "illumination.fits"
+    ratio = np.linspace(0.95, 1.05, 700 * 700, dtype=np.float32).reshape(700, 700)
+    fits.writeto(correction, ratio)
+    write_exposure(given, replace(simulation.exposures[0], metadata={"LSST ISR FLAT APPLIED": True}))
+    none = dict.fromkeys(("astrometry", "photometry"))
+    out, companions = tmp_path / "out", {"illumination": correction}
+    outcome = calibrate_files([given], references=none, config=_ILLUMINATION, companions=companions, out_dir=out)
+    assert outcome.error is None
+    product = out / "background_to_photometric_ratio.fits"
+    np.testing.assert_array_equal(fits.getdata(product, "IMAGE"), ratio)
+    with fits.open(out / "preliminary_visit_image.fits") as hdus:
+        assert hdus[0].header["LSST CALIB ILLUMCORR APPLIED"] is True
+
+    outcome = calibrate_files([given], references=none, companions=companions, out_dir=tmp_path / "off")
+    assert any("do_illumination_correction is off" in warning for warning in outcome.warnings)
+    with pytest.raises(InvalidQuantumError, match="divided by its flat"):
+        calibrate_files(
+            [files["exposure"]], references=none, config=_ILLUMINATION, companions=companions, out_dir=tmp_path / "no"
+        )
+    with pytest.raises(InvalidQuantumError, match="no illumination correction"):
+        calibrate_files([given], references=none, config=_ILLUMINATION, out_dir=tmp_path / "no")
+    fits.writeto(tmp_path / "small.fits", ratio[:600])
+    with pytest.raises(FormatError, match="illumination"):
+        calibrate_files(
+            [given],
+            references=none,
+            config=_ILLUMINATION,
+            companions={"illumination": tmp_path / "small.fits"},
+            out_dir=tmp_path / "no",
+        )
 
 
 def test_provenance_names_every_origin(files: dict[str, Path], tmp_path: Path) -> None:
