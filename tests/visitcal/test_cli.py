@@ -156,7 +156,7 @@ def test_failed_job_is_exit_code_3_and_says_why(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     error = {
-        "code": "psf.too_few_good_stars", "type": "PsfexTooFewGoodStarsError", "message": "Only 2 stars",
+        "code": "psf.too_few_good_stars", "type": "PsfexTooFewGoodStarsError", "message": "Only 2 stars in [/sky]",
         "numbers": {"num_good_stars": 2}, "hint": "Lower the threshold.", "suggested_config": {"a": 1},
     }  # fmt: skip
     serve_script(
@@ -168,7 +168,13 @@ def test_failed_job_is_exit_code_3_and_says_why(
     )
     assert cli.main(["submit", "exp_1", "--refcat", "none", "--wait"]) == 3
     out = capsys.readouterr().out
-    for expected in ("PsfexTooFewGoodStarsError", "num_good_stars = 2", "Lower the threshold.", '{"a": 1}'):
+    for expected in (
+        "PsfexTooFewGoodStarsError",
+        "stars in [/sky]",
+        "num_good_stars = 2",
+        "Lower the threshold.",
+        '{"a": 1}',
+    ):
         assert expected in out
 
 
@@ -176,17 +182,22 @@ def test_failed_job_is_exit_code_3_and_says_why(
 def test_problems_become_exit_codes(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], status: int, code: int
 ) -> None:
-    problem = {"detail": "No such thing.", "code": "job.x", "errors": [{"pointer": "/config/a", "detail": "unknown"}]}
+    problem = {
+        "detail": "No such thing [/tag].",
+        "code": "job.x",
+        "errors": [{"pointer": "/config/a", "detail": "unknown"}],
+    }
     serve_script(monkeypatch, {"GET /v1/jobs/job_9": httpx.Response(status, json=problem)})
     assert cli.main(["status", "job_9"]) == code
-    assert "No such thing." in capsys.readouterr().err
+    assert "No such thing [/tag]." in capsys.readouterr().err
 
 
 def test_missing_file_and_silent_service_are_told_apart(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     serve_script(monkeypatch, {})
-    assert cli.main(["submit", "/nowhere/a.fits", "--refcat", "none"]) == 2
+    assert cli.main(["submit", "/nowhere/[/a].fits", "--refcat", "none"]) == 2
+    assert "/nowhere/[/a].fits" in capsys.readouterr().err.replace("\n", "")
     monkeypatch.setattr("visitcal.commands.remote.Client", lambda url: Client(url, retries=0))
     assert cli.main(["status", "job_1", "--url", "http://127.0.0.1:1"]) == 1
     assert "does not answer" in capsys.readouterr().err
