@@ -58,6 +58,7 @@ PRESETS = {
                 "psf_repair": {"cosmicray": {"fill": "noise"}},
                 "psf_source_measurement": {
                     "keep_stale_flags": True,
+                    "centroid": {"consistent_errors": False},
                     "moments": {"flag_galsim": False},
                     "circular_aperture": {"pad_small_circles": False},
                 },
@@ -69,6 +70,7 @@ PRESETS = {
                     "flag_any_number_of_peaks": True,
                 },
                 "star_measurement": {
+                    "centroid": {"consistent_errors": False},
                     "moments": {"flag_galsim": False},
                     "circular_aperture": {"pad_small_circles": False},
                 },

@@ -48,6 +48,12 @@ class SdssCentroidConfig(ConfigModel):
         description="Reset centroids farther than this from the first peak; negative: any distance.",
         json_schema_extra=_PIXELS,
     )
+    consistent_errors: bool = Field(
+        default=True,
+        description="Take the cube of the slope in the term of the error that comes from the curvature, as the formula"
+        " of the centroid demands; upstream takes its square, so that errors depend on the unit of the image"
+        " (parity: false).",
+    )
 
 
 class HsmMomentsConfig(ConfigModel):

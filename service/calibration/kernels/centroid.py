@@ -124,8 +124,13 @@ def _quartic_maximum(v: NDArray[np.float64], dx0: float, dy0: float) -> tuple[bo
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _error(sky: float, source: float, peak: float, sigma: float, s: float, d: float, quartic: float) -> float:
-    """Standard error of the maximum of a stripe, px; NaN where its square is negative."""
+def _error(
+    sky: float, source: float, peak: float, sigma: float, s: float, d: float, quartic: float, consistent: bool
+) -> float:
+    """Standard error of the maximum of a stripe, px; NaN where its square is negative.
+
+    The derivative of the quartic maximum by the curvature holds the cube of the slope, of which upstream has the square.
+    """
     if abs(peak) < _TINY or abs(d) < _TINY:
         return 1e3
     s2 = sigma * sigma
@@ -133,13 +138,15 @@ def _error(sky: float, source: float, peak: float, sigma: float, s: float, d: fl
     slope = sky / (8.0 * np.pi * s2) * (1.0 - e1) + source / (12.0 * np.pi * s2) * (e3 - e1)
     curvature = sky / (2.0 * np.pi * s2) * (3.0 - 4.0 * e4 + e1) + source / (3.0 * np.pi * s2) * (2.0 - 3.0 * e3 + e1)
     by_slope = 1.0 / d + quartic / (4.0 * peak) * (1.0 - 12.0 * s * s / (d * d))
-    by_curvature = s / (d * d) - quartic / (4.0 * peak) * 8.0 * s * s / (d * d * d)
+    by_curvature = s / (d * d) - quartic / (4.0 * peak) * 8.0 * s * s * (s if consistent else 1.0) / (d * d * d)
     variance = slope * by_slope * by_slope + curvature * by_curvature * by_curvature
     return np.sqrt(variance) if variance >= 0.0 else np.nan
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _fit_maximum(v: NDArray[np.float64], variance: NDArray[np.float64], sigma: float, out: NDArray[np.float64]) -> int:
+def _fit_maximum(
+    v: NDArray[np.float64], variance: NDArray[np.float64], sigma: float, consistent: bool, out: NDArray[np.float64]
+) -> int:
     """Centroid, its errors and the size of the source in binned pixels, or the flag of the failure."""
     d2x, d2y = 2.0 * v[1, 1] - v[1, 0] - v[1, 2], 2.0 * v[1, 1] - v[0, 1] - v[2, 1]
     sx, sy = 0.5 * (v[1, 2] - v[1, 0]), 0.5 * (v[2, 1] - v[0, 1])
@@ -160,8 +167,8 @@ def _fit_maximum(v: NDArray[np.float64], variance: NDArray[np.float64], sigma: f
     sky = (variance.sum() - variance[1, 1]) / 8.0
     quartic = _QUARTIC if good else 0.0
     out[0], out[1] = xc, yc
-    out[2] = _error(sky, variance[1, 1], peak, sigma, sx, d2x, quartic)
-    out[3] = _error(sky, variance[1, 1], peak, sigma, sy, d2y, quartic)
+    out[2] = _error(sky, variance[1, 1], peak, sigma, sx, d2x, quartic, consistent)
+    out[3] = _error(sky, variance[1, 1], peak, sigma, sy, d2y, quartic, consistent)
     out[4], out[5] = max(size_x - s2, s2), max(size_y - s2, s2)
     return -1
 
@@ -177,6 +184,7 @@ def _measure(
     bin_max: int,
     width_factor: float,
     peak_minimum: float,
+    consistent: bool,
     out: NDArray[np.float64],
     flags: NDArray[np.bool_],
 ) -> bool:
@@ -196,7 +204,7 @@ def _measure(
         binned = _bin(image, size, x, y, bin_x, bin_y)
         _smooth(binned, _bin(variance, size, x, y, bin_x, bin_y), kernel, smoothed, smoothed_variance)
         smoothed_variance *= 4.0 * np.pi * sigma * sigma  # variance of one unbinned, unsmoothed pixel
-        failure = _fit_maximum(smoothed, smoothed_variance, sigma, out)
+        failure = _fit_maximum(smoothed, smoothed_variance, sigma, consistent, out)
         if failure >= 0:
             flags[failure] = flags[_FAILURE] = True
             return False
@@ -240,6 +248,7 @@ def measure_centroids(
     peak_minimum: float,
     max_distance: float,
     check_footprint: bool,
+    consistent: bool,
     values: NDArray[np.float64],
     flags: NDArray[np.bool_],
 ) -> None:
@@ -262,7 +271,7 @@ def measure_centroids(
         Determinant radii of these, px.
     start, peaks : ndarray of float64, shape (n, 2)
         Where to look, and the first peaks; array coordinates, NaN where there is none.
-    bin_max, width_factor, peak_minimum, max_distance, check_footprint
+    bin_max, width_factor, peak_minimum, max_distance, check_footprint, consistent
         As in `SdssCentroidConfig`.
     values : ndarray of float64, shape (n, 4)
         Filled with x, y and their errors; array coordinates.
@@ -293,6 +302,7 @@ def measure_centroids(
             bin_max,
             width_factor,
             peak_minimum,
+            consistent,
             out,
             flags[i],
         )

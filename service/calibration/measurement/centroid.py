@@ -52,6 +52,7 @@ def measure_sdss_centroid(context: MeasurementContext, config: SdssCentroidConfi
             config.peak_min,
             config.max_dist_to_peak if config.max_dist_to_peak >= 0.0 else np.inf,
             config.do_footprint_check,
+            config.consistent_errors,
             values,
             flags,
         )

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from service.calibration.config.measurement import MeasurementConfig, SdssCentroidConfig
+from service.calibration.kernels.centroid import _error
 from service.calibration.measurement.measure import measure
 from service.exposure.exposure import Exposure
 from service.exposure.psf import GaussianPsf
@@ -143,3 +144,22 @@ def test_origin_is_added(scene: Any) -> None:
     for name in plain.schema.names:
         shift = {"x": -7.0, "y": 1000.0}.get(name.rsplit("_", 1)[-1], 0.0) if plain[name].dtype.kind == "f" else 0
         np.testing.assert_allclose(moved[name] - shift, plain[name], rtol=1e-6, atol=1e-6, err_msg=name)
+
+
+@pytest.mark.parametrize(("slope", "curvature", "peak"), [(3.0, 20.0, 100.0), (-5.0, 16.0, 60.0), (7.0, 18.0, 40.0)])
+def test_errors_are_the_derivatives_of_the_maximum(slope: float, curvature: float, peak: float) -> None:
+    """Differences of the formula of the quartic maximum, with the variances that upstream gives to slope and curvature."""
+    step, sky, source, s2 = 1e-6, 5.0, 7.0, 4.0
+
+    def maximum(s: float, d: float) -> float:
+        return s / d + 1.33 / peak * (s / 4 - s**3 / d**2)
+
+    by_slope = (maximum(slope + step, curvature) - maximum(slope - step, curvature)) / (2 * step)
+    by_curvature = (maximum(slope, curvature + step) - maximum(slope, curvature - step)) / (2 * step)
+    e1, e3, e4 = np.exp(-1 / s2), np.exp(-1 / (3 * s2)), np.exp(-1 / (4 * s2))
+    of_slope = sky / (8 * np.pi * s2) * (1 - e1) + source / (12 * np.pi * s2) * (e3 - e1)
+    of_curvature = sky / (2 * np.pi * s2) * (3 - 4 * e4 + e1) + source / (3 * np.pi * s2) * (2 - 3 * e3 + e1)
+    expected = np.sqrt(of_slope * by_slope**2 + of_curvature * by_curvature**2)
+    numbers = (sky, source, peak, np.sqrt(s2), slope, curvature, 1.33)
+    assert _error(*numbers, True) == pytest.approx(expected, rel=1e-7)
+    assert _error(*numbers, False) != pytest.approx(expected, rel=1e-5)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from service.calibration.config.measurement import HsmMomentsConfig, MeasurementConfig
+from service.calibration.config.measurement import HsmMomentsConfig, MeasurementConfig, SdssCentroidConfig
 from service.calibration.measurement.measure import measure
 from service.calibration.measurement.noise_replacement import noise_replaced_plane
 
@@ -15,7 +15,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 FOLDERS = ["typical1k", "crowded1k", "sharp1k", "undersampled1k"]
-AS_UPSTREAM = MeasurementConfig(keep_stale_flags=True, moments=HsmMomentsConfig(flag_galsim=False))
+AS_UPSTREAM = MeasurementConfig(
+    keep_stale_flags=True,
+    centroid=SdssCentroidConfig(consistent_errors=False),
+    moments=HsmMomentsConfig(flag_galsim=False),
+)
 HSM = "ext_shapeHSM_HsmSourceMoments"
 MEASURED = ("base_", "ext_")
 ELSEWHERE = ("base_Normalized", "base_FootprintArea", "base_ClassificationExtendedness")
