@@ -95,6 +95,25 @@ def test_image_times_ratio_and_background_are_the_calibrated_input(scene, ratio,
     assert np.ptp(corrected.background.image() / k / without) < 0.02
 
 
+def test_the_identity_holds_in_the_adaptive_variant(scene, ratio):
+    overrides = {
+        "do_adaptive_threshold_detection": True,
+        "do_illumination_correction": True,
+        "psf_subtract_background": _RATIO_ON,
+        "star_background": _RATIO_ON,
+    }
+    exposure = with_response(scene, ratio)
+    result = CalibrateImage(resolve_config("generic", overrides)).run([exposure], illumination_correction=ratio)
+    assert result.failure is None
+    image = result.exposure.masked_image
+    untouched = ~image.is_set(["CR"])
+    restored = image.image * ratio + result.background.image()
+    given = with_response(scene, ratio).masked_image.image
+    np.testing.assert_allclose(restored[untouched], given[untouched], rtol=3e-6, atol=3e-3)
+    with pytest.raises(ValueError, match="star_background"):
+        resolve_config("generic", {key: value for key, value in overrides.items() if key != "star_background"})
+
+
 @pytest.mark.parametrize("stage", ["psf", "references"])
 def test_the_identity_holds_when_the_run_fails(scene, ratio, stage):
     exposure = with_response(scene, ratio)
