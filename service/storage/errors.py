@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 __all__ = [
-    "ConflictError",
     "DigestMismatchError",
     "InUseError",
     "NotFoundError",
@@ -54,10 +53,6 @@ class InUseError(StorageError):
         self.kind = kind
         self.key = key
         self.job_ids = job_ids
-
-
-class ConflictError(StorageError):
-    """The stored thing is not in the state that the change asks for."""
 
 
 class TooLargeError(StorageError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Generic, TypeVar
@@ -257,4 +257,3 @@ class CatalogPage:
     rows: list[tuple[Any, ...]]
     total: int
     next: str | None = None
-    extra: Json = field(default_factory=dict)
