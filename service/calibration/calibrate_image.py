@@ -49,10 +49,10 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from service.calibration.adaptive_detection import Thresholds
     from service.calibration.astrometry.astrometry import AstrometryResult
     from service.calibration.detection import DetectionResult
     from service.calibration.psf.shapelets import ShapeletsResult
+    from service.calibration.threshold_search import Thresholds
     from service.exposure.exposure import Exposure
     from service.exposure.reference import ReferenceCatalog, ReferenceLoader
 

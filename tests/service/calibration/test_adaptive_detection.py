@@ -7,18 +7,16 @@ import pytest
 from pydantic import ValidationError
 from scipy.ndimage import gaussian_filter
 
-from service.calibration.adaptive_detection import (
-    DetectionCounts,
-    Thresholds,
-    detect_adaptively,
-    detect_stars_adaptively,
-    search_psf_threshold,
-    search_star_threshold,
-    start_threshold,
-)
+from service.calibration.adaptive_detection import detect_adaptively, detect_stars_adaptively, start_threshold
 from service.calibration.config.adaptive import AdaptiveThresholdDetectionConfig, StarThresholdSearchConfig
 from service.calibration.config.detection import SourceDetectionConfig
 from service.calibration.detection import detect_sources
+from service.calibration.threshold_search import (
+    DetectionCounts,
+    Thresholds,
+    search_psf_threshold,
+    search_star_threshold,
+)
 from service.exposure.background import BackgroundList
 from service.exposure.exposure import Exposure
 from service.exposure.ids import IdGenerator
