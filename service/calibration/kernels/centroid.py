@@ -129,7 +129,7 @@ def _error(
 ) -> float:
     """Standard error of the maximum of a stripe, px; NaN where its square is negative.
 
-    The derivative of the quartic maximum by the curvature holds the cube of the slope, of which upstream has the square.
+    The derivative of the quartic maximum by the curvature holds the cube of the slope, where upstream has the square.
     """
     if abs(peak) < _TINY or abs(d) < _TINY:
         return 1e3

@@ -231,10 +231,13 @@ def nasty(seed):
     return exposure, loader
 
 
-@pytest.mark.parametrize("overrides", [{}, FEW_STARS], ids=["default", "few stars"])
-@pytest.mark.parametrize("block", range(3))
+ADAPTIVE = {"do_adaptive_threshold_detection": True}
+
+
+@pytest.mark.parametrize("overrides", [{}, FEW_STARS, ADAPTIVE], ids=["default", "few stars", "adaptive"])
+@pytest.mark.parametrize("block", range(2))
 def test_random_faults(block, overrides):
-    """60 exposures in all; half of them with everything that lets a poor exposure go far."""
+    """60 calibrations in all; a third of them with everything that lets a poor exposure go far."""
     for seed in range(10 * block, 10 * block + 10):
         run(*nasty(seed), overrides=overrides)
 
@@ -242,5 +245,5 @@ def test_random_faults(block, overrides):
 @pytest.mark.long
 def test_more_random_faults():
     for seed in range(1000, 1400):
-        for preset in ("generic", "parity"):
-            run(*nasty(seed), preset, FEW_STARS)
+        for preset, overrides in (("generic", FEW_STARS), ("parity", FEW_STARS), ("generic", FEW_STARS | ADAPTIVE)):
+            run(*nasty(seed), preset, overrides)

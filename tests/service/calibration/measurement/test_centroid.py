@@ -148,7 +148,7 @@ def test_origin_is_added(scene: Any) -> None:
 
 @pytest.mark.parametrize(("slope", "curvature", "peak"), [(3.0, 20.0, 100.0), (-5.0, 16.0, 60.0), (7.0, 18.0, 40.0)])
 def test_errors_are_the_derivatives_of_the_maximum(slope: float, curvature: float, peak: float) -> None:
-    """Differences of the formula of the quartic maximum, with the variances that upstream gives to slope and curvature."""
+    """Differences of the formula of the quartic maximum, with upstream's variances of slope and curvature."""
     step, sky, source, s2 = 1e-6, 5.0, 7.0, 4.0
 
     def maximum(s: float, d: float) -> float:
