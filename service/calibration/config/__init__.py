@@ -102,8 +102,8 @@ class CalibrateImageConfig(ConfigModel):
     )
     keep_unfinished_psf_stars: bool = Field(
         True,
-        description="Keep the PSF-stage catalogue as far as it got where the PSF stage fails: it shows what was detected"
-        " and why nothing was a star (parity: false).",
+        description="Keep the PSF-stage catalogue as far as it got where the PSF stage fails: it shows what was"
+        " detected and why nothing was a star (parity: false).",
     )
     star_detection: SourceDetectionConfig = Field(
         _STAR_DETECTION,
