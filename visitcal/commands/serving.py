@@ -75,7 +75,7 @@ def _serve(settings: Settings) -> int:
 
 
 def _listener(host: str, port: int) -> socket.socket:
-    """A bound socket.
+    """A socket that listens.
 
     Its protocol is said explicitly: asyncio turns the delay of small packets off (TCP_NODELAY) only where it is, and
     every answer would otherwise wait 40 ms for the client's acknowledgement.
@@ -85,6 +85,7 @@ def _listener(host: str, port: int) -> socket.socket:
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
+        listener.listen()  # from now on requests wait until they are answered; before, they would be refused
     except OSError:
         listener.close()
         raise
