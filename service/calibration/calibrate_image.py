@@ -31,6 +31,7 @@ from service.calibration import (
 from service.calibration.astrometry import astrometry, coordinates
 from service.calibration.config import CalibrateImageConfig
 from service.calibration.errors import AlgorithmError, AllCentroidsFlaggedError, AstrometryError
+from service.calibration.input_errors import DataIdError
 from service.calibration.kernels.mask_counts import counts_by_bit
 from service.calibration.measurement import extendedness, footprint_area, measure
 from service.calibration.measurement.columns import configured_columns
@@ -188,7 +189,15 @@ class _Run:
         self.exposure.photo_calib = None
         self.exposure.metadata[illumination.APPLIED_KEY] = False
         detector = self.exposure.detector.id if self.exposure.detector else 0
-        self.catalog_id = packed_catalog_id(self.exposure.visit_info.visit, detector)
+        visit = self.exposure.visit_info.visit
+        try:
+            self.catalog_id = packed_catalog_id(visit, detector)
+        except ValueError as error:
+            raise DataIdError(
+                "Visit numbers reach up to 2^30 or are days with a number of the night; detectors up to 255",
+                visit=visit,
+                detector=detector,
+            ) from error
 
     def correct_illumination(self, illumination_correction: NDArray[np.float32] | None) -> None:
         ratio = illumination.apply_illumination_correction(self.exposure, illumination_correction)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-__all__ = ["CalibrationInputError", "InvalidQuantumError", "MissingPackageError"]
+__all__ = ["CalibrationInputError", "DataIdError", "InvalidQuantumError", "MissingPackageError"]
 
 
 class CalibrationInputError(Exception):
@@ -32,6 +32,12 @@ class CalibrationInputError(Exception):
         super().__init__(message)
         self.message = message
         self.numbers: dict[str, float | str] = numbers
+
+
+class DataIdError(CalibrationInputError):
+    """Visit or detector numbers that source ids have no room for."""
+
+    code = "calibration.bad_data_id"
 
 
 class InvalidQuantumError(CalibrationInputError):

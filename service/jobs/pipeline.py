@@ -257,7 +257,7 @@ def _input_error(
         message=error.message,
         stage=stage,
         numbers=dict(error.numbers),
-        hint="The input cannot be used as it is; /v1/inspect tells what is read from a file.",
+        hint="The input cannot be used as it is: change the file, the metadata or the configuration.",
     )
 
 

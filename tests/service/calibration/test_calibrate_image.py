@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import accuracy
 import numpy as np
 import pytest
 
 from service.calibration.calibrate_image import CalibrateImage, References
 from service.calibration.config import CalibrateImageConfig
+from service.calibration.input_errors import DataIdError
 from service.calibration.presets import PRESETS, resolve_config
 from service.calibration.progress import stages_of
 from service.simulation import Simulation, SimulationConfig, simulate
@@ -159,6 +162,14 @@ def test_hopeless_exposures_end_in_a_named_failure(change, code):
     assert result.exposure.psf is None
     assert result.exposure.wcs is None
     assert result.summary.expTime == 30.0
+
+
+def test_visits_without_room_in_the_ids_are_refused(scene):
+    exposure = accuracy.copied(scene.exposures[0])
+    exposure.visit_info = replace(exposure.visit_info, visit=1 << 40)
+    with pytest.raises(DataIdError) as refused:
+        CalibrateImage().run([exposure])
+    assert refused.value.numbers == {"visit": 1 << 40, "detector": 0}
 
 
 def test_three_exposures_are_refused(scene):
