@@ -186,7 +186,7 @@ def _psf_stars(catalog: SourceCatalog, flux_name: str, signal_to_noise_min: floa
     """PSF stars above a signal-to-noise ratio."""
     flux: NDArray[Any] = catalog[f"{flux_name}_instFlux"]
     error: NDArray[Any] = catalog[f"{flux_name}_instFluxErr"]
-    ratio = np.divide(flux, error, out=np.full(len(flux), np.nan), where=error > 0)
+    ratio = np.divide(flux, error, out=np.full(len(flux), np.nan), where=(error > 0) & np.isfinite(flux))
     return np.asarray(catalog["calib_psf_used"] & (ratio > signal_to_noise_min))
 
 

@@ -77,7 +77,7 @@ def usable_sources(catalog: SourceCatalog, config: ObjectSizeStarSelectorConfig)
         if config.flux_max > 0:
             good &= flux <= config.flux_max
     if config.do_signal_to_noise_limit:
-        ratio = np.divide(flux, error, out=np.full(len(flux), np.nan), where=error > 0)
+        ratio = np.divide(flux, error, out=np.full(len(flux), np.nan), where=good & (error > 0))
         good &= ratio >= config.signal_to_noise_min
         if config.signal_to_noise_max > 0:
             good &= ratio <= config.signal_to_noise_max
