@@ -483,6 +483,7 @@ class _Run:
             self.result.photometry_matches = solved.matches
             self.exposure.photo_calib = solved.photo_calib
             self.metadata["photometry_matches_count"] = len(solved.matches)
+            self.metadata.update(solved.numbers)
             numbers |= {"zero_point": solved.zero_point, "sigma": solved.sigma, "stars": solved.n_good}
             calibrated.add_calibrated_columns(stars, solved.photo_calib)
 

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from service.calibration.astrometry.source_selector import select_sources
-from service.calibration.errors import PhotometryMatchFailure
+from service.calibration.errors import PhotometryMatchFailure, ZeroPointError
 from service.calibration.matches import circle_metadata, join_matches
 from service.calibration.photometry.color_terms import corrected_magnitudes, find_colorterm
 from service.calibration.photometry.direct_match import enclosing_circle, match_nearest
+from service.calibration.photometry.quality import ZeroPointQuality, color_bands, zero_point_quality
 from service.calibration.photometry.zero_point import ClipPass, fit_zero_point
 from service.calibration.reference_selector import reference_band, select_references
 from service.exposure.photo_calib import PhotoCalib, nanojansky_to_abmag
@@ -55,6 +56,8 @@ class PhotometryResult:
         Reference less instrumental magnitude of each pair and its error as weighed, mag; NaN where unknown.
     passes : tuple of ClipPass
         Passes of the clip.
+    quality : ZeroPointQuality
+        Scatter and colours of the stars in the zero point, and its value without colour terms.
     """
 
     zero_point: float
@@ -65,6 +68,21 @@ class PhotometryResult:
     difference: NDArray[np.float64]
     error: NDArray[np.float64]
     passes: tuple[ClipPass, ...]
+    quality: ZeroPointQuality
+
+    @property
+    def numbers(self) -> dict[str, float | int | str | None]:
+        """The zero point and what stands beside it, by the names of the task metadata."""
+        return {
+            "zero_point": self.zero_point,
+            "zero_point_sigma": self.sigma,
+            "zero_point_scatter": self.quality.scatter,
+            "zero_point_n_stars": self.n_good,
+            "zero_point_color": self.quality.color,
+            "zero_point_color_min": self.quality.color_min,
+            "zero_point_color_max": self.quality.color_max,
+            "zero_point_uncolored": self.quality.uncolored,
+        }
 
 
 def solve(
@@ -107,16 +125,21 @@ def solve(
     references = loader.load_circle(ra, dec, radius, epoch=epoch)
     band = reference_band(references, exposure.filter.band, config.ref_loader)
     pairs, distance = _match(stars, references, band, config)
-    magnitude, magnitude_error = _reference_magnitudes(references, band, exposure.filter.physical, config)
-    difference, error = _differences(stars, pairs, magnitude, config)
-    if config.use_reference_errors:
-        known = np.nan_to_num(magnitude_error[pairs[:, 0]], nan=0.0, posinf=0.0)
-        error = np.hypot(error, known)
+    magnitudes = _reference_magnitudes(references, band, exposure.filter.physical, config)
+    difference, error = _differences(stars, pairs, magnitudes, config)
     usable = np.isfinite(difference)
     if not usable.any():
-        finite = int(np.isfinite(magnitude[pairs[:, 0]]).sum())
+        finite = int(np.isfinite(magnitudes[0][pairs[:, 0]]).sum())
         raise PhotometryMatchFailure("No pair has two magnitudes", goodSrc=len(pairs), goodRef=finite)
     found = fit_zero_point(difference[usable], error[usable], config)
+    good = np.flatnonzero(usable)[found.good]
+    quality = zero_point_quality(
+        references,
+        pairs[good, 0],
+        difference[good] - found.value,
+        color_bands(references, exposure.filter, config),
+        _uncolored(stars, pairs, references, band, config),
+    )
     return PhotometryResult(
         zero_point=found.value,
         sigma=found.sigma,
@@ -133,7 +156,25 @@ def solve(
         difference=difference,
         error=error,
         passes=found.passes,
+        quality=quality,
     )
+
+
+def _uncolored(
+    stars: SourceCatalog,
+    pairs: NDArray[np.int64],
+    references: ReferenceCatalog,
+    band: str,
+    config: PhotometryConfig,
+) -> float:
+    """Zero point of the same pairs without the colour terms; NaN where none are applied, or there is none."""
+    if not config.apply_color_terms:
+        return np.nan
+    difference, error = _differences(stars, pairs, _band_magnitudes(references, band), config)
+    try:
+        return fit_zero_point(difference, error, config).value
+    except ZeroPointError:
+        return np.nan
 
 
 def _match(
@@ -171,6 +212,10 @@ def _reference_magnitudes(
     if config.apply_color_terms:
         term = find_colorterm(config.colorterms, references.name, physical_filter)
         return corrected_magnitudes(references.table, term)
+    return _band_magnitudes(references, band)
+
+
+def _band_magnitudes(references: ReferenceCatalog, band: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     flux, flux_error = references.table[f"{band}_flux"], references.table[f"{band}_fluxErr"]
     error = np.full(len(flux), np.nan)
     np.divide(_MAG_PER_RATIO * flux_error, flux, out=error, where=flux > 0)
@@ -178,9 +223,13 @@ def _reference_magnitudes(
 
 
 def _differences(
-    stars: SourceCatalog, pairs: NDArray[np.int64], magnitude: NDArray[np.float64], config: PhotometryConfig
+    stars: SourceCatalog,
+    pairs: NDArray[np.int64],
+    magnitudes: tuple[NDArray[np.float64], NDArray[np.float64]],
+    config: PhotometryConfig,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Reference less instrumental magnitude of each pair, and the error of the latter."""
+    """Reference less instrumental magnitude of each pair, and its error."""
+    magnitude, magnitude_error = (values[pairs[:, 0]] for values in magnitudes)
     flux = stars[config.flux_field][pairs[:, 1]]
     noise = stars[f"{config.flux_field}Err"][pairs[:, 1]]
     positive = np.greater(flux, 0)
@@ -190,4 +239,6 @@ def _differences(
         noise = np.sqrt(flux)
     instrumental = -2.5 * np.log10(flux)
     error = np.hypot(_MAG_PER_RATIO * noise / flux, config.mag_err_floor)
-    return magnitude[pairs[:, 0]] - instrumental, error
+    if config.use_reference_errors:
+        error = np.hypot(error, np.nan_to_num(magnitude_error, nan=0.0, posinf=0.0))
+    return magnitude - instrumental, error

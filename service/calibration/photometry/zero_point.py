@@ -56,12 +56,15 @@ class ZeroPoint:
         Pairs in the mean.
     passes : tuple of ClipPass
         How it came about.
+    good : ndarray of bool, shape (n,)
+        Pairs in the mean, in the order in which they were given.
     """
 
     value: float
     sigma: float
     n_good: int
     passes: tuple[ClipPass, ...]
+    good: NDArray[np.bool_]
 
 
 def fit_zero_point(difference: NDArray[np.float64], error: NDArray[np.float64], config: PhotometryConfig) -> ZeroPoint:
@@ -86,8 +89,8 @@ def fit_zero_point(difference: NDArray[np.float64], error: NDArray[np.float64], 
         There is no pair; or the first clip rejects all of them and ``fail_without_good_stars`` is set.
     """
     known = ~np.isnan(difference) & np.greater(error, 0)
-    order = np.argsort(difference[known], kind="stable")
-    d, e = difference[known][order], error[known][order]
+    rows = np.flatnonzero(known)[np.argsort(difference[known], kind="stable")]
+    d, e = difference[rows], error[rows]
     if not d.size:
         raise ZeroPointError("No pair of magnitudes to fit a zero point to", nPairs=0)
     good = np.ones(d.size, dtype=bool)
@@ -99,7 +102,7 @@ def fit_zero_point(difference: NDArray[np.float64], error: NDArray[np.float64], 
         passes.append(ClipPass(center, sigma, n_kept))
         if n_kept == 0:
             if not config.fail_without_good_stars:
-                return _all_rejected(d, e, passes, config)
+                return _all_rejected(d, e, passes, config, known)
             if i == 0:
                 raise ZeroPointError("The first clip rejects every star", nPairs=d.size, center=center, sigma=sigma)
             break  # a width of zero: the pairs of the pass before agree exactly
@@ -109,7 +112,9 @@ def fit_zero_point(difference: NDArray[np.float64], error: NDArray[np.float64], 
             break
     weight = 1.0 / e[good] ** 2
     value, total = float(np.average(d[good], weights=weight)), float(weight.sum())
-    return ZeroPoint(value, float(np.sqrt(1.0 / total)), int(good.sum()), tuple(passes))
+    used = np.zeros(difference.size, dtype=bool)
+    used[rows[good]] = True
+    return ZeroPoint(value, float(np.sqrt(1.0 / total)), int(good.sum()), tuple(passes), used)
 
 
 def _first_guess(d: NDArray[np.float64], config: PhotometryConfig) -> tuple[float, float]:
@@ -158,8 +163,12 @@ def _weighted_mean(d: NDArray[np.float64], e: NDArray[np.float64], config: Photo
 
 
 def _all_rejected(
-    d: NDArray[np.float64], e: NDArray[np.float64], passes: list[ClipPass], config: PhotometryConfig
+    d: NDArray[np.float64],
+    e: NDArray[np.float64],
+    passes: list[ClipPass],
+    config: PhotometryConfig,
+    known: NDArray[np.bool_],
 ) -> ZeroPoint:
     """What upstream makes of a clip that rejects everything: the mean of all, outliers included, or the last centre."""
     value = _weighted_mean(d, e, config) if len(passes) == 1 else passes[-1].center
-    return ZeroPoint(value, passes[-1].sigma, d.size, tuple(passes))
+    return ZeroPoint(value, passes[-1].sigma, d.size, tuple(passes), known)

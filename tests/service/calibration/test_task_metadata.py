@@ -36,6 +36,13 @@ BOTH_VARIANTS = {
     "matched_psf_star_count": int,
     "star_count": int,
     "photometry_matches_count": int,
+    "zero_point": float,
+    "zero_point_sigma": float,
+    "zero_point_scatter": float,
+    "zero_point_n_stars": int,
+    "zero_point_color_min": float,
+    "zero_point_color_max": float,
+    "zero_point_uncolored": float,
     "bg_subtracted_skyPixel_instFlux_median": float,
     "bg_subtracted_skyPixel_instFlux_stdev": float,
     "bg_subtracted_skySource_flux_median": float,
@@ -70,7 +77,8 @@ def test_all_numbers_are_there(completed):
     variant, result = completed
     wanted = BOTH_VARIANTS | (ADAPTIVE_ONLY if variant == "adaptive" else {})
     assert set(wanted) <= set(result.metadata)
-    extra = set(result.metadata) - set(wanted)
+    assert result.metadata["zero_point_color"] is None  # references of one band
+    extra = set(result.metadata) - set(wanted) - {"zero_point_color"}
     assert extra <= {"not_deblended_mask_fraction", "spike_mask_fraction"}
     for name, kind in wanted.items():
         value = result.metadata[name]
@@ -87,6 +95,12 @@ def test_numbers_are_those_of_the_products(completed):
     assert numbers["matched_psf_star_count"] == np.count_nonzero(stars["psf_id"])
     assert numbers["astrometry_matches_count"] == len(result.astrometry_matches)
     assert numbers["photometry_matches_count"] == len(result.photometry_matches)
+    assert numbers["zero_point"] == pytest.approx(result.summary.zeroPoint, abs=1e-9)
+    assert 10 <= numbers["zero_point_n_stars"] <= numbers["photometry_matches_count"]
+    assert 0 < numbers["zero_point_scatter"] < 0.1
+    assert numbers["zero_point_sigma"] == pytest.approx(
+        result.applied_photo_calib.error / result.applied_photo_calib.mean / (0.4 * np.log(10))
+    )
     assert numbers["final_psf_sigma"] == psf.determinant_radius()
     assert (numbers["psf_measure_psf.avgX"], numbers["psf_measure_psf.avgY"]) == psf.average_position
     assert numbers["psf_measure_psf.numAvailStars"] == psf_stars["calib_psf_candidate"].sum()

@@ -11,6 +11,7 @@ from service.calibration.errors import ColortermNotFoundError, PhotometryMatchFa
 from service.calibration.photometry import calibrated, photometry
 from service.calibration.photometry.color_terms import corrected_magnitudes, find_colorterm
 from service.calibration.photometry.direct_match import enclosing_circle, match_nearest
+from service.calibration.photometry.quality import color_bands
 from service.exposure.catalog import Column, Schema, SourceCatalog
 from service.exposure.exposure import Exposure, FilterLabel
 from service.exposure.masked_image import MaskedImage
@@ -207,11 +208,59 @@ def test_color_terms_correct_the_references(references_of):
     config = PhotometryConfig.model_validate({"apply_color_terms": True, "colorterms": _LIBRARY})
     corrected = photometry.solve(exposure, stars, _Loader(references), config)
     assert corrected.zero_point == pytest.approx(_ZERO_POINT, abs=1e-9)
+    assert corrected.quality.uncolored == pytest.approx(plain.zero_point, abs=1e-12)
+    assert abs(corrected.quality.uncolored - _ZERO_POINT) > 5e-3
+    assert corrected.quality.color == "r-i"
+    assert corrected.quality.color_min == pytest.approx(-0.2)
+    assert corrected.quality.color_max == pytest.approx(1.5)
+    assert corrected.numbers["zero_point_n_stars"] == 60
+    assert np.isnan(plain.quality.uncolored)
     assert np.std(corrected.difference) < 1e-9 < 0.01 < np.std(plain.difference)
     term = find_colorterm(config.colorterms, "ps1_pv3", "r_01")
     error = corrected_magnitudes(references.table, term)[1]
     expected = 2.5 / np.log(10) * np.hypot((1 - 0.02662) * 2.0, 0.02662 * 3.0) / references.table["r_flux"]
     np.testing.assert_allclose(error, expected, rtol=1e-12)
+
+
+def test_scatter_and_colors_are_those_of_the_stars_in_the_zero_point(references_of):
+    """20 mmag of Gaussian scatter; three outliers, which have the extreme colours, count in neither."""
+    exposure, stars, loader = _field(references_of, n=400)
+    magnitude = 31.4 - 2.5 * np.log10(loader.references.table["r_flux"])
+    color = np.linspace(0.2, 1.4, 400)
+    color[:3] = [-3.0, 4.0, 5.0]
+    sky = np.degrees(np.column_stack([stars["coord_ra"], stars["coord_dec"]]))
+    references = references_of(
+        sky, {"g": 10 ** (0.4 * (31.4 - magnitude - color)), "r": loader.references.table["r_flux"]}
+    )
+    scatter = np.random.default_rng(8).normal(0, 0.02, 400)
+    scatter[:3] = 2.0
+    stars["slot_CalibFlux_instFlux"] *= 10 ** (0.4 * scatter)
+    quality = photometry.solve(exposure, stars, _Loader(references), PhotometryConfig()).quality
+    assert quality.scatter == pytest.approx(0.02, rel=0.1)
+    assert quality.color == "g-r"
+    assert quality.color_min == pytest.approx(color[3], abs=1e-9)
+    assert quality.color_max == pytest.approx(1.4, abs=1e-9)
+    one_band = photometry.solve(exposure, stars, loader, PhotometryConfig())
+    assert one_band.quality.color is None
+    assert np.isnan([one_band.quality.color_min, one_band.quality.color_max]).all()
+
+
+def test_bands_of_the_color(references_of):
+    """Of the limits of the selector, else of the neighbours in wavelength under the names of the catalogue."""
+    flux = np.ones(3)
+    references = references_of(np.zeros((3, 2)), {"m_g": flux, "m_r": flux, "m_i": flux})
+    config = PhotometryConfig.model_validate({"ref_loader": {"filter_map": {b: f"m_{b}" for b in "gri"}}})
+    for band, bands in {
+        "g": ("m_g", "m_r"),
+        "r": ("m_g", "m_r"),
+        "i": ("m_r", "m_i"),
+        "y": None,
+        "clear": None,
+    }.items():
+        assert color_bands(references, FilterLabel(band, band), config) == bands
+    limit = {"primary": "m_g", "secondary": "m_i", "maximum": 2.0}
+    limited = PhotometryConfig.model_validate({"reference_selector": {"color_limits": [limit]}})
+    assert color_bands(references, FilterLabel("r", "r"), limited) == ("m_g", "m_i")
 
 
 def test_choice_of_the_color_term():
