@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from service.calibration.config import CalibrateImageConfig
+from service.calibration.instruments import LSSTCAM
 
 __all__ = ["PRESETS", "Preset", "resolve_config"]
 
@@ -50,6 +51,9 @@ PRESETS = {
                 "star_selector": {"do_unresolved": False, "do_signal_to_noise": False},
                 "do_calibrate_pixels": False,
             },
+        ),
+        Preset(
+            "lsstcam", "LSSTCam: fiducials of the effective time by band, and how far the pointing may be off.", LSSTCAM
         ),
         Preset(
             "parity",

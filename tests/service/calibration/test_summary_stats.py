@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from service.calibration.config.summary_stats import SummaryStatsConfig
+from service.calibration.presets import resolve_config
 from service.calibration.summary_depth import magnitude_limit
 from service.calibration.summary_stats import compute_summary_stats, zenith_distance
 from service.exposure.ap_corr import ApCorrMap, ChebyshevField
@@ -121,6 +123,24 @@ def test_magnitude_limit_of_the_lsstcam_fiducials():
         fwhm = (2.355 * p * 0.2 - 0.052) / 0.822
         found.append(magnitude_limit(z + 2.5 * np.log10(30), 2.266 * (fwhm / 0.2) ** 2, s * 30, 9.0, 1.0))
     assert found == pytest.approx([23.740, 25.056, 24.656, 24.244, 23.676, 22.602], abs=6e-4)
+
+
+def test_preset_of_lsstcam_brings_its_fiducials():
+    """A 30 s exposure as the fiducials have it: the three scales are one, and effTime follows magLim."""
+    config = resolve_config("lsstcam").compute_summary_stats
+    fiducials = config.fiducials
+    sky, sigma, zero_point = fiducials.sky_bg["i"], fiducials.psf_sigma["i"], fiducials.zero_point["i"]
+    assert (sky, sigma, zero_point, fiducials.mag_lim["i"]) == (52.94, 1.51, 28.29, 24.13)
+    exposure = _exposure()
+    exposure.psf = GaussianPsf(sigma, 25, 25)
+    exposure.visit_info = replace(exposure.visit_info, exposure_time=30.0)
+    exposure.photo_calib = PhotoCalib.from_zero_point(zero_point + 2.5 * np.log10(30.0), 0.01)
+    summary = compute_summary_stats(exposure, None, _background(exposure.bbox, sky * 30.0), config)
+    assert summary.effTimePsfSigmaScale == pytest.approx(1.0, rel=1e-4)
+    assert summary.effTimeSkyBgScale == pytest.approx(1.0, rel=1e-6)
+    assert summary.effTimeZeroPointScale == pytest.approx(1.0, rel=1e-6)
+    assert summary.effTime == pytest.approx(30.0 * 10 ** (0.8 * (summary.magLim - 24.13)), rel=1e-6)
+    assert resolve_config("generic").compute_summary_stats.fiducials.mag_lim["i"] == 25.0
 
 
 def test_magnitude_limit_is_where_the_signal_to_noise_is_five():
