@@ -69,6 +69,7 @@ PRESETS = {
                 "psf_measure_psf": {"determiner": {"name": "psfex", "masked_pixels": "zero_full_weight"}},
                 "astrometry": {"matcher": {"name": "pessimistic_b", "continue_after_failed_verify": False}},
                 "star_deblend": {
+                    "max_footprint_area": 10000,
                     "invert_psf_shift": True,
                     "fail_on_unseen_neighbors": True,
                     "flag_any_number_of_peaks": True,

@@ -421,7 +421,9 @@ def test_neighbours_out_of_sight_do_not_spoil_the_fit():
     assert (chi2(True) < 1e6).all()
 
 
-PARITY = DeblendConfig(invert_psf_shift=True, fail_on_unseen_neighbors=True, flag_any_number_of_peaks=True)
+PARITY = DeblendConfig(
+    max_footprint_area=10000, invert_psf_shift=True, fail_on_unseen_neighbors=True, flag_any_number_of_peaks=True
+)
 CASES = [
     *[
         (field, "rubin_classic", "star_1", "psf_determiner_2")
