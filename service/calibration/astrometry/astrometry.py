@@ -13,8 +13,10 @@ from scipy.stats import median_abs_deviation
 
 from service.calibration.astrometry.coordinates import separation, update_sky_coordinates
 from service.calibration.astrometry.fit_affine import fit_affine_wcs
+from service.calibration.astrometry.fit_tan_sip import fit_tan_sip_wcs
 from service.calibration.astrometry.pessimistic_b import PessimisticB
 from service.calibration.astrometry.source_selector import select_sources
+from service.calibration.config.astrometry import FitTanSipWcsConfig
 from service.calibration.errors import AstrometryError, BadAstrometryFit, ReferenceBandError
 from service.calibration.matches import box_metadata, join_matches
 from service.calibration.reference_selector import reference_band, select_references
@@ -192,8 +194,12 @@ class _Field:
     def fit(self) -> None:
         """WCS from the current pairs."""
         x, y = self.sources["slot_Centroid_x"][self.pairs[:, 1]], self.sources["slot_Centroid_y"][self.pairs[:, 1]]
-        ra, dec = self._reference_positions()
-        self.wcs = fit_affine_wcs(self.wcs, x, y, np.degrees(ra), np.degrees(dec))
+        ra, dec = (np.degrees(angle) for angle in self._reference_positions())
+        fitter = self.config.wcs_fitter
+        if isinstance(fitter, FitTanSipWcsConfig):
+            self.wcs = fit_tan_sip_wcs(x, y, ra, dec, fitter)
+        else:
+            self.wcs = fit_affine_wcs(self.wcs, x, y, ra, dec)
 
     def _reference_positions(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         table = self.references.table

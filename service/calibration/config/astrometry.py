@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Discriminator, Field, Tag
 from pydantic.config import JsonDict
 
 from service.calibration.config.base import ConfigModel
@@ -14,7 +14,13 @@ from service.calibration.config.selectors import (
     SourceSelectorConfig,
 )
 
-__all__ = ["AstrometryConfig", "FitAffineWcsConfig", "MatchPessimisticBConfig"]
+__all__ = [
+    "AstrometryConfig",
+    "FitAffineWcsConfig",
+    "FitTanSipWcsConfig",
+    "MatchPessimisticBConfig",
+    "WideSearchConfig",
+]
 
 _ARCSEC: JsonDict = {"unit": "arcsec"}
 _PIX: JsonDict = {"unit": "pix"}
@@ -59,13 +65,67 @@ class FitAffineWcsConfig(ConfigModel):
     name: Literal["affine"] = Field("affine", description="selects this fitter")
 
 
+class FitTanSipWcsConfig(ConfigModel):
+    """Tangent point, matrix and SIP polynomials, for cameras without a distortion model (Rubin FitTanSipWcs)."""
+
+    name: Literal["tan_sip"] = Field("tan_sip", description="selects this fitter")
+    order: int = Field(2, ge=1, le=9, description="order of the polynomials; 1 fits no distortion")
+    num_iter: int = Field(3, ge=1, le=20, description="fits, each about the tangent point that the last one found")
+    num_rej_iter: int = Field(1, ge=0, le=20, description="rounds of rejection, each with a new fit")
+    rej_sigma: float = Field(3.0, gt=0, description="limit of the rejection, in standard deviations along each axis")
+    one_sided_rejection: bool = Field(
+        False, description="reject residuals above the limit alone and keep those below its negative (parity: true)"
+    )
+    max_scatter_arcsec: float = Field(
+        10.0, gt=0, description="median scatter above which the fit has failed", json_schema_extra=_ARCSEC
+    )
+
+
+class WideSearchConfig(ConfigModel):
+    """Search for a pointing that is farther off than the matcher allows, by triangles of bright stars."""
+
+    enabled: bool = Field(
+        True,
+        description="search where the matcher fails, the fit is bad or the pairs are no more than chance gives"
+        " (parity: false)",
+    )
+    max_shift_field: float = Field(
+        0.75,
+        gt=0,
+        le=2,
+        description="largest shift of the centre, in sides of the exposure (the longer one); half the diagonal of a"
+        " square is 0.71",
+    )
+    max_rotation_deg: float = Field(
+        180.0, gt=0, le=180, description="largest rotation", json_schema_extra={"unit": "deg"}
+    )
+    max_scale_change: float = Field(0.05, gt=0, le=0.2, description="largest relative error of the pixel scale")
+    allow_flip: bool = Field(True, description="try the mirror image, too")
+    num_bright_stars: int = Field(30, ge=8, le=60, description="brightest sources of which triangles are made")
+    max_references: int = Field(160, ge=20, le=300, description="references of one try of which triangles are made")
+    false_alarm: float = Field(
+        1e-4, gt=0, lt=1, description="largest probability that as many pairs arise by chance anywhere in the search"
+    )
+
+
+def _fitter_kind(value: Any) -> str:
+    name = value.get("name", "affine") if isinstance(value, dict) else getattr(value, "name", "affine")
+    return f"name={name}"  # the API leaves parts with "=" out of the place of an error
+
+
 class AstrometryConfig(ConfigModel):
     """Match sources with references and fit the WCS, in rounds (Rubin AstrometryTask)."""
 
     matcher: MatchPessimisticBConfig = Field(
         MatchPessimisticBConfig(), description="how sources and references are matched"
     )
-    wcs_fitter: FitAffineWcsConfig = Field(FitAffineWcsConfig(), description="what is fitted")
+    wide_search: WideSearchConfig = Field(
+        WideSearchConfig(), description="what is tried when the pointing is off by more than the matcher's limits"
+    )
+    wcs_fitter: Annotated[
+        Annotated[FitAffineWcsConfig, Tag("name=affine")] | Annotated[FitTanSipWcsConfig, Tag("name=tan_sip")],
+        Discriminator(_fitter_kind),
+    ] = Field(default_factory=FitAffineWcsConfig, description="what is fitted, affine or tan_sip")
     ref_loader: LoadReferenceObjectsConfig = Field(
         LoadReferenceObjectsConfig(any_filter_maps_to_this="phot_g_mean"), description="references to load"
     )
