@@ -29,6 +29,7 @@ from service.calibration import (
     summary_stats,
 )
 from service.calibration.astrometry import astrometry, coordinates
+from service.calibration.astrometry.references import load_references
 from service.calibration.config import CalibrateImageConfig
 from service.calibration.errors import AlgorithmError, AllCentroidsFlaggedError, AstrometryError
 from service.calibration.input_errors import DataIdError
@@ -204,15 +205,14 @@ class _Run:
         self.result.background_to_photometric_ratio = ratio
 
     def load_references(self) -> None:
-        loader, exposure, config = self.references.astrometry, self.exposure, self.config.astrometry.ref_loader
+        loader, exposure = self.references.astrometry, self.exposure
         with self.stage("references") as numbers:
             if loader is None or exposure.wcs is None:
                 return
-            epoch = exposure.visit_info.mjd_mid_tai
-            self.reference_catalog = loader.load_pixel_box(
-                exposure.bbox, exposure.wcs, margin=config.pixel_margin, epoch=epoch
-            )
+            self.reference_catalog = load_references(exposure, loader, self.config.astrometry.ref_loader)
             numbers["references"] = len(self.reference_catalog)
+            if len(self.reference_catalog) and not self.reference_catalog.has_proper_motion:
+                self.result.warnings.append(f"'{loader.name}' has no proper motions: positions stay at its epoch")
             density = astrometry.source_density(self.reference_catalog, exposure)
             self.metadata["ref_cat_source_density"] = density
             exposure.metadata["REF_CAT_SOURCE_DENSITY"] = density

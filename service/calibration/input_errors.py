@@ -7,7 +7,13 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-__all__ = ["CalibrationInputError", "DataIdError", "InvalidQuantumError", "MissingPackageError"]
+__all__ = [
+    "CalibrationInputError",
+    "DataIdError",
+    "InvalidQuantumError",
+    "MissingPackageError",
+    "MissingProperMotionError",
+]
 
 
 class CalibrationInputError(Exception):
@@ -38,6 +44,12 @@ class DataIdError(CalibrationInputError):
     """Visit or detector numbers that source ids have no room for."""
 
     code = "calibration.bad_data_id"
+
+
+class MissingProperMotionError(CalibrationInputError):
+    """Proper motions are required and the reference catalogue has none."""
+
+    code = "references.no_proper_motion"
 
 
 class InvalidQuantumError(CalibrationInputError):

@@ -5,11 +5,13 @@ Method: Rubin ReferenceSourceSelector and LoadReferenceObjects.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from service.calibration.errors import ReferenceBandError
+from service.calibration.input_errors import MissingProperMotionError
 from service.exposure.photo_calib import nanojansky_to_abmag
 
 if TYPE_CHECKING:
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
     from service.exposure.masked_image import MaskedImage
     from service.exposure.reference import ReferenceCatalog
 
-__all__ = ["reference_band", "select_references"]
+__all__ = ["limit_references", "ranking_band", "reference_band", "require_proper_motion", "select_references"]
 
 _MAG_PER_RATIO = 2.5 / np.log(10.0)
 
@@ -53,6 +55,67 @@ def reference_band(references: ReferenceCatalog, band: str | None, config: LoadR
         bands=", ".join(references.bands),
         band=band or "unknown",
     )
+
+
+def ranking_band(references: ReferenceCatalog, band: str | None, config: LoadReferenceObjectsConfig) -> str:
+    """Passband by which references are ranked; where none stands for the exposure's, the first of them will do.
+
+    Raises
+    ------
+    ReferenceBandError
+        The catalogue has no passband at all.
+    """
+    try:
+        return reference_band(references, band, config)
+    except ReferenceBandError:
+        if not references.bands:
+            raise
+        return references.bands[0]
+
+
+def require_proper_motion(references: ReferenceCatalog, config: LoadReferenceObjectsConfig) -> None:
+    """Refuse references that could not be moved to the epoch of the exposure, where the configuration says so.
+
+    Raises
+    ------
+    MissingProperMotionError
+        ``require_proper_motion`` is set and the catalogue has no epochs or no proper motions.
+    """
+    if config.require_proper_motion and not references.has_proper_motion:
+        raise MissingProperMotionError(
+            f"'{references.name}' has no epochs and proper motions, which require_proper_motion asks for",
+            catalog=references.name,
+        )
+
+
+def limit_references(references: ReferenceCatalog, band: str, config: LoadReferenceObjectsConfig) -> ReferenceCatalog:
+    """Leave out what is brighter than ``min_ref_mag``, then all but the brightest ``max_ref_objects``.
+
+    The number counts for the whole region, not for each shard, so that it does not depend on the partitions.
+
+    Parameters
+    ----------
+    references : ReferenceCatalog
+        Loaded references.
+    band : str
+        Reference passband that has been chosen for the exposure.
+    config : LoadReferenceObjectsConfig
+        Limits.
+
+    Returns
+    -------
+    ReferenceCatalog
+        In the order given; the same object where nothing is left out.
+    """
+    magnitude = nanojansky_to_abmag(references.table[f"{band}_flux"])
+    keep = np.ones(len(references), dtype=bool)
+    if config.min_ref_mag is not None:
+        keep &= ~(magnitude < config.min_ref_mag)
+    if config.max_ref_objects is not None and np.count_nonzero(keep) > config.max_ref_objects:
+        candidates = np.flatnonzero(keep)
+        ranked = candidates[np.argsort(magnitude[candidates], kind="stable")]  # NaN comes last
+        keep[ranked[config.max_ref_objects :]] = False
+    return references if keep.all() else replace(references, table=references.table.select(keep))
 
 
 def select_references(

@@ -72,12 +72,15 @@ class ReferenceCatalog:
         Catalogue name, for provenance.
     metadata : dict
         RA, DEC, RADIUS (deg) of the loaded region, JEPOCH and the like.
+    has_proper_motion : bool
+        The catalogue has epochs and proper motions, so that its positions could be moved to the epoch asked for.
     """
 
     table: SourceCatalog
     bands: tuple[str, ...]
     name: str = ""
     metadata: dict[str, Any] = field(default_factory=dict)
+    has_proper_motion: bool = False
 
     def __len__(self) -> int:
         return len(self.table)
@@ -89,7 +92,9 @@ class ReferenceLoader(Protocol):
     name: str
     bands: tuple[str, ...]
 
-    def load_pixel_box(self, bbox: Box, wcs: Wcs, *, margin: int, epoch: float) -> ReferenceCatalog:
+    def load_pixel_box(
+        self, bbox: Box, wcs: Wcs, *, margin: int, epoch: float, parallax: bool = False
+    ) -> ReferenceCatalog:
         """References that fall in ``bbox`` grown by ``margin`` pixels, with ``centroid_x/y``.
 
         Parameters
@@ -102,7 +107,11 @@ class ReferenceLoader(Protocol):
             Pixels added on each side.
         epoch : float
             MJD TAI to which proper motions are applied; NaN applies none.
+        parallax : bool
+            Also shift by the parallax, to where the stars are seen from the Earth at the epoch.
         """
 
-    def load_circle(self, ra: float, dec: float, radius: float, *, epoch: float) -> ReferenceCatalog:
+    def load_circle(
+        self, ra: float, dec: float, radius: float, *, epoch: float, parallax: bool = False
+    ) -> ReferenceCatalog:
         """References within ``radius`` of a position, all in deg."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,7 +12,15 @@ if TYPE_CHECKING:
 
     from service.exposure.catalog import SourceCatalog
 
-__all__ = ["UNKNOWN_MOTION", "julian_year_to_mjd", "mjd_to_julian_year", "move_along", "propagate"]
+__all__ = [
+    "UNKNOWN_MOTION",
+    "apply_parallax",
+    "julian_year_to_mjd",
+    "mjd_to_julian_year",
+    "move_along",
+    "observer_position",
+    "propagate",
+]
 
 #: Proper motion assumed for the error of stars that have none: 10 mas/yr in rad/yr, a common motion at 18 mag.
 UNKNOWN_MOTION = np.radians(10.0 / 3.6e6)
@@ -61,7 +70,7 @@ def propagate(table: SourceCatalog, epoch: float) -> None:
     """Apply proper motions to ``coord_ra/dec`` and their errors, in place.
 
     A star without a usable proper motion stays where it is, with the error that `UNKNOWN_MOTION` would bring. Parallax
-    is not applied. Method: Rubin reference loader (straight motion along a great circle).
+    is the matter of `apply_parallax`. Method: Rubin reference loader (straight motion along a great circle).
 
     Parameters
     ----------
@@ -81,3 +90,43 @@ def propagate(table: SourceCatalog, epoch: float) -> None:
     for coordinate in ("ra", "dec"):
         motion_error = np.where(known, np.nan_to_num(table[f"pm_{coordinate}Err"], nan=0.0), UNKNOWN_MOTION)
         table[f"coord_{coordinate}Err"] = np.hypot(table[f"coord_{coordinate}Err"], motion_error * np.abs(years))
+
+
+@lru_cache(maxsize=16)
+def observer_position(epoch: float) -> tuple[float, float, float]:
+    """Barycentric ICRS position of the Earth at an MJD TAI, au; the observatory's place on it is 4e-5 au."""
+    from astropy import units as u  # only this option needs the ephemeris
+    from astropy.coordinates import get_body_barycentric
+    from astropy.time import Time
+
+    x, y, z = get_body_barycentric("earth", Time(epoch, format="mjd", scale="tai"), ephemeris="builtin").xyz.to_value(
+        u.au
+    )
+    return float(x), float(y), float(z)
+
+
+def apply_parallax(table: SourceCatalog, epoch: float) -> None:
+    """Shift ``coord_ra/dec`` to where the stars are seen from the Earth, in place; their errors grow accordingly.
+
+    A star without a usable parallax stays where it is. Measured parallaxes are taken as they are: negative ones are
+    noise about small ones, and leaving them out would bias the rest.
+
+    Parameters
+    ----------
+    table : SourceCatalog
+        Columns of `service.exposure.reference.reference_schema`, barycentric positions.
+    epoch : float
+        MJD TAI of the observation; NaN shifts nothing.
+    """
+    if not np.isfinite(epoch) or len(table) == 0:
+        return
+    known = ~table["parallax_flag"] & np.isfinite(table["parallax"])
+    parallax = np.where(known, table["parallax"], 0.0)
+    error = np.where(known, np.nan_to_num(table["parallaxErr"], nan=0.0), 0.0)
+    x, y, z = observer_position(float(epoch))
+    ra, dec = table["coord_ra"], table["coord_dec"]
+    east = x * np.sin(ra) - y * np.cos(ra)
+    north = (x * np.cos(ra) + y * np.sin(ra)) * np.sin(dec) - z * np.cos(dec)
+    table["coord_ra"], table["coord_dec"] = move_along(ra, dec, parallax * east, parallax * north)
+    table["coord_raErr"] = np.hypot(table["coord_raErr"], error * np.abs(east))
+    table["coord_decErr"] = np.hypot(table["coord_decErr"], error * np.abs(north))

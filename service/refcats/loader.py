@@ -10,7 +10,7 @@ import numpy as np
 from service.exposure.catalog import Column, SourceCatalog
 from service.exposure.reference import ReferenceCatalog, reference_schema
 from service.refcats.columns import band_names, plan_columns
-from service.refcats.epoch import julian_year_to_mjd, mjd_to_julian_year, propagate
+from service.refcats.epoch import apply_parallax, julian_year_to_mjd, mjd_to_julian_year, propagate
 from service.refcats.errors import RefcatUnavailableError
 from service.refcats.region import Circle, Polygon
 from service.refcats.sources import open_table
@@ -85,7 +85,9 @@ class _RegionLoader:
     rows: _Rows
     metadata: dict[str, Any] = field(default_factory=dict)
 
-    def load_pixel_box(self, bbox: Box, wcs: Wcs, *, margin: int, epoch: float) -> ReferenceCatalog:
+    def load_pixel_box(
+        self, bbox: Box, wcs: Wcs, *, margin: int, epoch: float, parallax: bool = False
+    ) -> ReferenceCatalog:
         """References that fall in ``bbox`` grown by ``margin`` pixels, with ``centroid_x/y``.
 
         The cut is made on catalogue-epoch positions; the margin has to absorb proper motion and pointing error.
@@ -100,6 +102,8 @@ class _RegionLoader:
             Pixels added on each side.
         epoch : float
             MJD TAI to which proper motions are applied; NaN applies none.
+        parallax : bool
+            Also shift by the parallax, to where the stars are seen from the Earth at the epoch.
 
         Returns
         -------
@@ -118,23 +122,29 @@ class _RegionLoader:
         with np.errstate(invalid="ignore"):
             inside = (x >= wanted.x0 - 0.5) & (x <= wanted.x1 + 0.5) & (y >= wanted.y0 - 0.5) & (y <= wanted.y1 + 0.5)
         stored = {name: values[inside] for name, values in stored.items()}
-        table = self._table(stored, epoch)
+        table = self._table(stored, epoch, parallax=parallax)
         x, y = wcs.sky_to_pixel(np.degrees(table["coord_ra"]), np.degrees(table["coord_dec"]))
         table["centroid_x"], table["centroid_y"], table["hasCentroid"] = x, y, np.isfinite(x) & np.isfinite(y)
         circle = Polygon(*_corners(wanted, wcs)).bounding_circle
         return self._result(table, circle, epoch)
 
-    def load_circle(self, ra: float, dec: float, radius: float, *, epoch: float) -> ReferenceCatalog:
+    def load_circle(
+        self, ra: float, dec: float, radius: float, *, epoch: float, parallax: bool = False
+    ) -> ReferenceCatalog:
         """References within ``radius`` of a position, all in deg; see `load_pixel_box` for the rest."""
         circle = Circle(ra, dec, radius)
-        return self._result(self._table(self._inside(circle), epoch), circle, epoch)
+        return self._result(self._table(self._inside(circle), epoch, parallax=parallax), circle, epoch)
 
     def _inside(self, region: Region) -> Table:
         stored = self.rows.read(region)
         inside = region.contains(stored["ra"], stored["dec"])
         return {name: values[inside] for name, values in stored.items()}
 
-    def _table(self, stored: Table, epoch: float) -> SourceCatalog:
+    @property
+    def _has_proper_motion(self) -> bool:
+        return {"epoch", "pmra", "pmdec"} <= set(self.columns)
+
+    def _table(self, stored: Table, epoch: float, *, parallax: bool) -> SourceCatalog:
         """Reference columns in their units, at the epoch."""
         extra = [column for name, column in _EXTRA.items() if name in stored]
         table = SourceCatalog.allocate(reference_schema(self.bands, extra), len(stored["ra"]))
@@ -147,8 +157,10 @@ class _RegionLoader:
         table["parallax_flag"] = ~np.isfinite(table["parallax"])
         if "epoch" in stored:
             table["epoch"] = julian_year_to_mjd(stored["epoch"])
-        if {"epoch", "pmra", "pmdec"} <= set(self.columns):
+        if self._has_proper_motion:
             propagate(table, epoch)
+        if parallax:
+            apply_parallax(table, epoch)
         return table
 
     def _result(self, table: SourceCatalog, circle: Circle, epoch: float) -> ReferenceCatalog:
@@ -161,7 +173,7 @@ class _RegionLoader:
             "JEPOCH": float(mjd_to_julian_year(epoch)) if np.isfinite(epoch) else None,
             "REFCAT_FORMAT_VERSION": 2,
         }
-        return ReferenceCatalog(table, self.bands, self.name, metadata | self.metadata)
+        return ReferenceCatalog(table, self.bands, self.name, metadata | self.metadata, self._has_proper_motion)
 
 
 def _corners(box: Box, wcs: Wcs) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -251,11 +263,15 @@ class EmptyLoader:
     name: str = "none"
     bands: tuple[str, ...] = ()
 
-    def load_pixel_box(self, bbox: Box, wcs: Wcs, *, margin: int, epoch: float) -> ReferenceCatalog:
+    def load_pixel_box(
+        self, bbox: Box, wcs: Wcs, *, margin: int, epoch: float, parallax: bool = False
+    ) -> ReferenceCatalog:
         """No references."""
         return self._nothing()
 
-    def load_circle(self, ra: float, dec: float, radius: float, *, epoch: float) -> ReferenceCatalog:
+    def load_circle(
+        self, ra: float, dec: float, radius: float, *, epoch: float, parallax: bool = False
+    ) -> ReferenceCatalog:
         """No references."""
         return self._nothing()
 

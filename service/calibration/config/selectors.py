@@ -85,3 +85,18 @@ class LoadReferenceObjectsConfig(ConfigModel):
         None, description="reference band used whatever the band of the exposure; passed over where it does not exist"
     )
     filter_map: dict[str, str] = Field({}, description="band of the exposure to reference band")
+    require_proper_motion: bool = Field(
+        False, description="refuse a catalogue without epochs and proper motions, whose positions stay at their epoch"
+    )
+    max_ref_objects: int | None = Field(
+        None, ge=1, description="keep at most so many references, the brightest of the region in the band chosen"
+    )
+    min_ref_mag: float | None = Field(
+        None,
+        description="drop references brighter than this in the band chosen; those without a magnitude stay",
+        json_schema_extra={"unit": "mag(AB)"},
+    )
+    apply_parallax: bool = Field(
+        False,
+        description="also shift references by their parallax to where the Earth sees them; upstream never does",
+    )

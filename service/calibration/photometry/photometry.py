@@ -18,7 +18,12 @@ from service.calibration.photometry.color_terms import corrected_magnitudes, fin
 from service.calibration.photometry.direct_match import enclosing_circle, match_nearest
 from service.calibration.photometry.quality import ZeroPointQuality, color_bands, zero_point_quality
 from service.calibration.photometry.zero_point import ClipPass, fit_zero_point
-from service.calibration.reference_selector import reference_band, select_references
+from service.calibration.reference_selector import (
+    limit_references,
+    reference_band,
+    require_proper_motion,
+    select_references,
+)
 from service.exposure.photo_calib import PhotoCalib, nanojansky_to_abmag
 
 if TYPE_CHECKING:
@@ -122,8 +127,10 @@ def solve(
     ra, dec = float(np.degrees(ra)), float(np.degrees(dec))
     radius = float(np.degrees(radius)) + config.match_radius_arcsec / 3600.0
     epoch = exposure.visit_info.mjd_mid_tai
-    references = loader.load_circle(ra, dec, radius, epoch=epoch)
+    references = loader.load_circle(ra, dec, radius, epoch=epoch, parallax=config.ref_loader.apply_parallax)
+    require_proper_motion(references, config.ref_loader)
     band = reference_band(references, exposure.filter.band, config.ref_loader)
+    references = limit_references(references, band, config.ref_loader)
     pairs, distance = _match(stars, references, band, config)
     magnitudes = _reference_magnitudes(references, band, exposure.filter.physical, config)
     difference, error = _differences(stars, pairs, magnitudes, config)

@@ -28,10 +28,10 @@ class _Loader:
         self.references, self.name, self.bands = references, references.name, references.bands
         self.circle = None
 
-    def load_pixel_box(self, bbox, wcs, *, margin, epoch):
+    def load_pixel_box(self, bbox, wcs, *, margin, epoch, parallax=False):
         raise NotImplementedError
 
-    def load_circle(self, ra, dec, radius, *, epoch):
+    def load_circle(self, ra, dec, radius, *, epoch, parallax=False):
         self.circle = (ra, dec, radius)
         return ReferenceCatalog(self.references.table.copy(), self.bands, self.name)
 

@@ -28,10 +28,10 @@ class CircleLoader:
     def __init__(self, references):
         self.references, self.name, self.bands = references, references.name, references.bands
 
-    def load_pixel_box(self, bbox, wcs, *, margin, epoch):
+    def load_pixel_box(self, bbox, wcs, *, margin, epoch, parallax=False):
         raise NotImplementedError
 
-    def load_circle(self, ra, dec, radius, *, epoch):
+    def load_circle(self, ra, dec, radius, *, epoch, parallax=False):
         table = self.references.table
         inside = separation(table["coord_ra"], table["coord_dec"], *np.radians([ra, dec])) < np.radians(radius)
         return type(self.references)(table.select(inside), self.bands, self.name)
