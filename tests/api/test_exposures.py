@@ -90,6 +90,7 @@ def test_unreadable_content_digest_is_refused(client: TestClient, header: str) -
         (b"\x80\x04\x95 pickle" * 1000, 415, "upload.not_fits"),
         (gzip.compress(b"not fits inside" * 1000), 415, "upload.not_fits"),
     ],
+    ids=["empty", "text", "pickle", "gzip"],
 )
 def test_what_is_not_fits_is_refused_and_leaves_nothing(house: House, content: bytes, status: int, code: str) -> None:
     answer = house.client.put("/v1/exposures", content=content)
