@@ -11,7 +11,7 @@ from starlette.concurrency import run_in_threadpool
 from api import problems
 from api.dependencies import Services, refuse_unknown_parameters
 from api.middleware import HeadAsGet, HostGuard, RequestId, host_name, is_loopback
-from api.routers import catalogs, config, exposures, health, images, jobs, refcats, results, summaries
+from api.routers import catalogs, config, exposures, health, images, jobs, refcats, results, summaries, visits
 from api.routers.health import package_version
 from api.schemas.common import ProblemDocument
 from api.schemas.jobs import JobParameters
@@ -89,7 +89,7 @@ def create_app(settings: Settings) -> FastAPI:
         dependencies=[Depends(refuse_unknown_parameters)],
     )
     problems.install(app)
-    for module in (exposures, jobs, results, catalogs, images, summaries, refcats, config, health):
+    for module in (exposures, jobs, results, catalogs, images, summaries, visits, refcats, config, health):
         app.include_router(module.router)
     allowed = [host_name(settings.root_url.split("://", 1)[-1])] if settings.root_url else []
     app.add_middleware(HeadAsGet)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from service.storage import Storage
     from service.storage.records import JobRecord, Json, ProductRecord
 
-__all__ = ["CATALOG_MEDIA_TYPES", "full_document", "job_etag", "product_documents", "short_document"]
+__all__ = ["CATALOG_MEDIA_TYPES", "error_document", "full_document", "job_etag", "product_documents", "short_document"]
 
 #: File formats of catalogues besides JSON pages; the first is the stored one.
 CATALOG_MEDIA_TYPES = {
@@ -78,12 +78,13 @@ def _common(job: JobRecord) -> dict[str, Any]:
         "exposures": [exposure["id"] for exposure in job.spec["exposures"]],
         "references": _references(job),
         "warnings": list(job.warnings),
-        "error": None if job.error is None else _error(job.error),
+        "error": None if job.error is None else error_document(job.error),
         "links": {"self": base, **{part: f"{base}/{part}" for part in parts}},
     }
 
 
-def _error(error: Json) -> JobErrorDocument:
+def error_document(error: Json) -> JobErrorDocument:
+    """The error of a job as it is served."""
     empty_as_null = {name: error.get(name) or None for name in ("hint", "suggested_config")}
     return JobErrorDocument(**{"numbers": {}, **error, **empty_as_null})
 

@@ -81,7 +81,8 @@ class JobOutcome:
     summary : dict or None
         Summary statistics by name, None for not computed.
     identity : dict
-        ``instrument``, ``band``, ``physical_filter``, ``visit``, ``detector``, ``observed_at`` (ISO) where known.
+        ``instrument``, ``band``, ``physical_filter``, ``visit``, ``detector``, ``observed_at`` (ISO),
+        ``bbox_{min,max}_{x,y}``, ``dark_time``, ``sky_rotation`` where known.
     metadata, provenance : dict
         Task metadata; where everything came from.
     products : tuple of ProductFile

@@ -72,8 +72,8 @@ def provenance(
 
 
 def identity(exposure: Exposure) -> dict[str, Any]:
-    """What an exposure is of, for the summary table; None where unknown."""
-    detector = exposure.detector
+    """What an exposure is of and where it lies, for the summary table; None or NaN where unknown."""
+    detector, box = exposure.detector, exposure.bbox
     return {
         "instrument": exposure.visit_info.instrument,
         "band": exposure.filter.band,
@@ -81,6 +81,12 @@ def identity(exposure: Exposure) -> dict[str, Any]:
         "visit": exposure.visit_info.visit or None,
         "detector": None if detector is None else detector.id,
         "observed_at": _utc(exposure.visit_info.mjd_mid_tai),
+        "bbox_min_x": box.x0,
+        "bbox_min_y": box.y0,
+        "bbox_max_x": box.x1,
+        "bbox_max_y": box.y1,
+        "dark_time": exposure.visit_info.dark_time,
+        "sky_rotation": exposure.visit_info.boresight_rotation,
     }
 
 

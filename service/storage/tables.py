@@ -257,6 +257,8 @@ summaries = sa.Table(
         sa.Column(field.name, _TYPES[field.dtype]() if field.length == 1 else _Json, nullable=True)
         for field in summary_fields()
     ),
+    *(sa.Column(name, sa.Integer) for name in ("bbox_min_x", "bbox_min_y", "bbox_max_x", "bbox_max_y")),
+    *(sa.Column(name, sa.Double) for name in ("dark_time", "sky_rotation")),
     sa.Index("ix_summaries_owner_created_at", "owner", "created_at"),
     sa.Index("ix_summaries_instrument_band", "instrument", "band"),
     sa.Index("ix_summaries_visit", "visit"),

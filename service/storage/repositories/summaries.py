@@ -22,6 +22,8 @@ __all__ = ["SummaryRepository"]
 
 _FIELDS = tuple(field.name for field in summary_fields())
 _IDENTITY = ("instrument", "band", "physical_filter", "visit", "detector", "observed_at")
+#: Pixels of the exposure, both ends inclusive, in the detector's frame; seconds; degrees.
+_FRAME = ("bbox_min_x", "bbox_min_y", "bbox_max_x", "bbox_max_y", "dark_time", "sky_rotation")
 
 
 class SummaryRepository(Repository):
@@ -41,7 +43,8 @@ class SummaryRepository(Repository):
         stats : mapping
             Value by field name; non-finite numbers become NULL.
         identity : mapping
-            ``instrument``, ``band``, ``physical_filter``, ``visit``, ``detector``, ``observed_at``, where known.
+            ``instrument``, ``band``, ``physical_filter``, ``visit``, ``detector``, ``observed_at``, the box
+            ``bbox_{min,max}_{x,y}``, ``dark_time``, ``sky_rotation``, where known.
 
         Raises
         ------
@@ -57,6 +60,7 @@ class SummaryRepository(Repository):
                 owner=job.owner,
                 created_at=transaction.now(),
                 **{name: identity.get(name) for name in _IDENTITY},
+                **{name: clean_json(identity.get(name)) for name in _FRAME},
                 **{name: clean_json(stats.get(name)) for name in _FIELDS},
             )
         )
@@ -129,3 +133,44 @@ class SummaryRepository(Repository):
             rows = transaction.connection.execute(query.order_by(jobs.c.id.desc()).limit(limit + 1)).mappings().all()
         items = tuple(dict(row) for row in rows[:limit])
         return Page(items, items[-1]["job_id"] if len(rows) > limit else None)
+
+    def newest_of_visit(
+        self, scope: Scope, visit: int, *, instrument: str | None = None, run_id: str | None = None
+    ) -> tuple[dict[str, Any], ...]:
+        """The newest result, complete or partial, of each detector of a visit, in the order of the detectors.
+
+        Parameters
+        ----------
+        scope : Scope
+            Whose jobs.
+        visit : int
+            Visit number.
+        instrument : str, optional
+            Only this one.
+        run_id : str, optional
+            Only jobs of this run.
+
+        Returns
+        -------
+        tuple of dict
+            ``job_id``, ``run_id``, ``phase``, ``error``, ``created_at``, the identity and frame columns and the
+            statistics. Instruments do not mix: each has rows of its own.
+        """
+        newest = sa.func.row_number().over(
+            partition_by=(summaries.c.instrument, summaries.c.detector),
+            order_by=(summaries.c.created_at.desc(), summaries.c.job_pk.desc()),
+        )
+        query = sa.select(
+            jobs.c.id.label("job_id"), jobs.c.run_id, jobs.c.phase, jobs.c.error, summaries, newest.label("rank")
+        ).join(jobs, jobs.c.pk == summaries.c.job_pk)
+        query = query.where(visible(summaries.c.owner, scope), summaries.c.visit == visit)
+        if instrument is not None:
+            query = query.where(summaries.c.instrument == instrument)
+        if run_id is not None:
+            query = query.where(jobs.c.run_id == run_id)
+        ranked = query.subquery()
+        wanted = ("job_id", "run_id", "phase", "error", "created_at", *_IDENTITY, *_FRAME, *_FIELDS)
+        chosen = sa.select(*(ranked.c[name] for name in wanted)).where(ranked.c.rank == 1)
+        with self._database.read() as transaction:
+            rows = transaction.connection.execute(chosen.order_by(ranked.c.instrument, ranked.c.detector)).mappings()
+            return tuple(dict(row) for row in rows)

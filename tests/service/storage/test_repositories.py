@@ -311,3 +311,28 @@ class TestSummaries:
         assert storage.summaries.list(owner, since=utc_now() + timedelta(hours=1)).items == ()
         with pytest.raises(KeyError, match="owner"):
             storage.summaries.list(owner, fields=["owner"])
+
+    def test_newest_of_a_visit(self, storage: Storage, owner: Scope) -> None:
+        def publish(detector: int | None, psf_sigma: float, who: Scope = owner, **identity: object) -> str:
+            job = make_job(storage, who, run_id=identity.pop("run_id", None))
+            with storage.database.write() as transaction:
+                what = {"instrument": "cam", "visit": 7, "detector": detector} | identity
+                storage.summaries.insert(transaction, job, {"psfSigma": psf_sigma}, what)
+            return job.id
+
+        publish(3, 1.0, run_id="first")
+        publish(1, 2.0, bbox_min_x=4, bbox_max_x=103, dark_time=float("nan"), sky_rotation=12.5)
+        newer = publish(3, 3.0, run_id="second")
+        publish(3, 4.0, visit=8)
+        publish(2, 5.0, who=STRANGER)
+        publish(3, 6.0, instrument="other")
+        rows = storage.summaries.newest_of_visit(owner, 7, instrument="cam")
+        assert [(row["detector"], row["psfSigma"]) for row in rows] == [(1, 2.0), (3, 3.0)]
+        assert (rows[1]["job_id"], rows[1]["run_id"], rows[1]["phase"]) == (newer, "second", Phase.QUEUED)
+        frame = [rows[0][name] for name in ("bbox_min_x", "bbox_max_x", "bbox_min_y", "dark_time", "sky_rotation")]
+        assert frame == [4, 103, None, None, 12.5]
+        (older,) = storage.summaries.newest_of_visit(owner, 7, run_id="first")
+        assert older["psfSigma"] == 1.0
+        assert {row["instrument"] for row in storage.summaries.newest_of_visit(owner, 7)} == {"cam", "other"}
+        assert [row["detector"] for row in storage.summaries.newest_of_visit(STRANGER, 7)] == [2]
+        assert storage.summaries.newest_of_visit(owner, 9) == ()
