@@ -67,7 +67,10 @@ PRESETS = {
                     "circular_aperture": {"pad_small_circles": False},
                 },
                 "psf_measure_psf": {"determiner": {"name": "psfex", "masked_pixels": "zero_full_weight"}},
-                "astrometry": {"matcher": {"name": "pessimistic_b", "continue_after_failed_verify": False}},
+                "astrometry": {
+                    "matcher": {"name": "pessimistic_b", "continue_after_failed_verify": False},
+                    "wide_search": {"enabled": False},
+                },
                 "star_deblend": {
                     "max_footprint_area": 10000,
                     "invert_psf_shift": True,

@@ -5,8 +5,8 @@ Method: Rubin AstrometryTask.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy.stats import median_abs_deviation
@@ -15,14 +15,17 @@ from service.calibration.astrometry.coordinates import separation, update_sky_co
 from service.calibration.astrometry.fit_affine import fit_affine_wcs
 from service.calibration.astrometry.fit_tan_sip import fit_tan_sip_wcs
 from service.calibration.astrometry.pessimistic_b import PessimisticB
+from service.calibration.astrometry.recovery import chance_of_match, find_pointing, wide_margin
 from service.calibration.astrometry.source_selector import select_sources
 from service.calibration.config.astrometry import FitTanSipWcsConfig
-from service.calibration.errors import AstrometryError, BadAstrometryFit, ReferenceBandError
+from service.calibration.errors import AstrometryError, BadAstrometryFit, MatcherFailure, ReferenceBandError
 from service.calibration.matches import box_metadata, join_matches
 from service.calibration.reference_selector import reference_band, select_references
 from service.calibration.statistics import clipped_statistics
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
     from service.calibration.config.astrometry import AstrometryConfig
@@ -58,6 +61,8 @@ class AstrometryResult:
         Rounds made.
     tolerance : float
         Distance tolerance of the matcher, arcsec.
+    wide_search : dict
+        What the wide search saw, as numbers; empty where it was not needed.
     """
 
     matches: SourceCatalog
@@ -68,10 +73,16 @@ class AstrometryResult:
     initial_to_final: float
     iterations: int
     tolerance: float
+    wide_search: dict[str, Any] = field(default_factory=dict)
 
 
 def solve(
-    exposure: Exposure, psf_stars: SourceCatalog, references: ReferenceCatalog, config: AstrometryConfig
+    exposure: Exposure,
+    psf_stars: SourceCatalog,
+    references: ReferenceCatalog,
+    config: AstrometryConfig,
+    *,
+    load_wider: Callable[[int], ReferenceCatalog] | None = None,
 ) -> AstrometryResult:
     """Match sources to references and fit the WCS of the exposure.
 
@@ -88,6 +99,9 @@ def solve(
         Loaded references, at the epoch of the exposure.
     config : AstrometryConfig
         Settings.
+    load_wider : callable, optional
+        Loads the references of the box grown by that many pixels, for the wide search; without it the search makes do
+        with ``references``.
 
     Returns
     -------
@@ -98,7 +112,7 @@ def solve(
     AstrometryError
         No source passes the selection; coordinates and WCS stay.
     MatcherFailure, AstrometryFitFailure
-        No match or no fit; sky coordinates are then NaN and the exposure has no WCS.
+        No match, none better than chance, or no fit; sky coordinates are then NaN and the exposure has no WCS.
     ReferenceBandError
         The catalogue has no flux at all to rank the references by.
     ValueError
@@ -106,31 +120,28 @@ def solve(
     """
     if exposure.wcs is None:
         raise ValueError("the exposure has no initial WCS")
-    field = _Field.select(exposure, exposure.wcs, psf_stars, references, config)
-    iterations = 0
-    try:
-        for iterations in range(1, config.max_iter + 1):  # noqa: B007 -- counted for the error and the result
-            field.match()
-            if config.force_known_wcs:
-                break
-            field.fit()
-            mean, std = field.distance_statistics()
-            if mean + config.match_distance_sigma * std <= config.min_match_distance_arc_sec:
-                break
-    except AstrometryError as failure:
-        failure.numbers["iterations"] = iterations
+    solution = _Solution.select(exposure, exposure.wcs, psf_stars, references, config)
+    failure = solution.attempt()
+    if failure is not None and config.wide_search.enabled and not config.force_known_wcs:
+        if load_wider is not None:
+            references = load_wider(wide_margin(exposure.bbox, config.wide_search))
+        wide = solution.recover(references)
+        if wide is not None and wide.attempt() is None:
+            return wide.finish()
+        failure.numbers |= solution.wide_search
+    if failure is not None and not isinstance(failure, BadAstrometryFit):  # that is for `check` to say
         psf_stars["coord_ra"] = psf_stars["coord_dec"] = np.nan
         exposure.wcs = None
-        raise
-    return field.finish(iterations)
+        raise failure
+    return solution.finish()
 
 
 @dataclass(slots=True)
-class _Field:
+class _Solution:
     """Sources, references and the current WCS of one solution."""
 
     exposure: Exposure
-    initial: Wcs
+    initial: Wcs  # with which the references were loaded
     wcs: Wcs
     sources: SourceCatalog
     references: ReferenceCatalog
@@ -140,6 +151,8 @@ class _Field:
     reference_rows: NDArray[np.int64]
     matcher: PessimisticB
     pairs: NDArray[np.int64]  # (reference, source) rows of the whole tables
+    iterations: int = 0
+    wide_search: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
     def select(
@@ -149,7 +162,7 @@ class _Field:
         sources: SourceCatalog,
         references: ReferenceCatalog,
         config: AstrometryConfig,
-    ) -> _Field:
+    ) -> _Solution:
         usable = select_sources(sources, config.source_selector)
         usable &= np.isfinite(sources["slot_Centroid_x"]) & np.isfinite(sources["slot_Centroid_y"])
         if not usable.any():
@@ -168,6 +181,75 @@ class _Field:
         return cls(
             exposure, wcs, wcs, sources, references, config, band, np.flatnonzero(usable), rows, matcher, no_pairs
         )
+
+    def attempt(self) -> AstrometryError | None:
+        """Match and fit in rounds; the failure, if it is one."""
+        config = self.config
+        try:
+            for self.iterations in range(1, config.max_iter + 1):
+                self.match()
+                if config.force_known_wcs:
+                    return None
+                self.fit()
+                mean, std = self.distance_statistics()
+                if mean + config.match_distance_sigma * std <= config.min_match_distance_arc_sec:
+                    break
+            if config.wide_search.enabled:
+                self._doubt(mean)
+        except AstrometryError as failure:
+            failure.numbers["iterations"] = self.iterations
+            return failure
+        return None
+
+    def _doubt(self, mean: float) -> None:
+        """Refuse what `check` would refuse, and what chance could have given."""
+        if not mean <= self.config.max_mean_distance_arcsec:
+            raise _bad_fit(len(self.pairs), mean, np.nan, self.config)
+        bbox, table = self.exposure.bbox, self.references.table
+        scale = self.wcs.pixel_scale(*bbox.center) / _ARCSEC
+        x, y = self.wcs.sky_to_pixel(
+            np.degrees(table["coord_ra"][self.reference_rows]), np.degrees(table["coord_dec"][self.reference_rows])
+        )
+        chance, expected = chance_of_match(
+            self.distances() / scale,
+            len(self.source_rows),
+            int(np.count_nonzero(bbox.contains(x, y))),
+            bbox,
+            self.config.matcher,
+        )
+        if chance > np.log10(self.config.wide_search.false_alarm):
+            raise MatcherFailure(
+                "The pairs are no more than chance may give",
+                nMatches=len(self.pairs),
+                expectedPairs=expected,
+                logChance=chance,
+            )
+
+    def recover(self, references: ReferenceCatalog) -> _Solution | None:
+        """A solution that starts where the wide search finds the field; None where it finds nothing."""
+        table = references.table
+        selected = select_references(references, self.band, self.config.reference_selector)
+        rows, sources = self.source_rows, self.sources
+        ra, dec = np.degrees(table["coord_ra"]), np.degrees(table["coord_dec"])
+        wcs, report = find_pointing(
+            self.initial,
+            self.exposure.bbox,
+            (
+                sources["slot_Centroid_x"][rows],
+                sources["slot_Centroid_y"][rows],
+                sources[self.config.source_flux_field][rows],
+            ),
+            (ra[selected], dec[selected], table[f"{self.band}_flux"][selected]),
+            self.config.wide_search,
+        )
+        self.wide_search = report.numbers()
+        if wcs is None:
+            return None
+        near = self.exposure.bbox.grown(self.config.ref_loader.pixel_margin).contains(*wcs.sky_to_pixel(ra, dec))
+        nearby = replace(references, table=table.select(near))
+        found = _Solution.select(self.exposure, wcs, sources, nearby, self.config)
+        found.wide_search = self.wide_search
+        return found
 
     def match(self) -> None:
         """Pairs by the current WCS, without magnitude outliers."""
@@ -216,8 +298,9 @@ class _Field:
         clipped = clipped_statistics(self.distances() * _ARCSEC)
         return clipped.mean, clipped.stdev
 
-    def finish(self, iterations: int) -> AstrometryResult:
+    def finish(self) -> AstrometryResult:
         """Write the WCS and what follows from it where it belongs."""
+        moved = self._moved()
         self.exposure.wcs = self.wcs
         update_sky_coordinates(self.sources, self.wcs)
         self._update_reference_centroids()
@@ -248,9 +331,10 @@ class _Field:
             offset_mean=mean,
             offset_std=std,
             offset_median=median,
-            initial_to_final=self._moved(),
-            iterations=iterations,
+            initial_to_final=moved,
+            iterations=self.iterations,
             tolerance=self.matcher.tolerance if self.matcher.tolerance is not None else np.nan,
+            wide_search=self.wide_search,
         )
 
     def _update_reference_centroids(self) -> None:
@@ -270,7 +354,9 @@ class _Field:
         return aliases
 
     def _moved(self) -> float:
-        before = np.radians(self.initial.pixel_to_sky(*self.exposure.bbox.center))
+        """From the WCS that the exposure came with, arcsec at the centre."""
+        start = self.exposure.wcs if self.exposure.wcs is not None else self.initial
+        before = np.radians(start.pixel_to_sky(*self.exposure.bbox.center))
         after = np.radians(self.wcs.pixel_to_sky(*self.exposure.bbox.center))
         return float(separation(*before, *after) * _ARCSEC)
 
@@ -294,13 +380,19 @@ def check(result: AstrometryResult, config: AstrometryConfig) -> None:
         The mean match distance is above ``max_mean_distance_arcsec``, or not a number.
     """
     if not result.offset_mean <= config.max_mean_distance_arcsec:
-        raise BadAstrometryFit(
-            "Poor quality astrometric fit",
-            nMatches=len(result.matches),
-            distMean=result.offset_mean,
-            distMedian=result.offset_median,
-            maxMeanDist=config.max_mean_distance_arcsec,
-        )
+        failure = _bad_fit(len(result.matches), result.offset_mean, result.offset_median, config)
+        failure.numbers |= result.wide_search
+        raise failure
+
+
+def _bad_fit(n_matches: int, mean: float, median: float, config: AstrometryConfig) -> BadAstrometryFit:
+    return BadAstrometryFit(
+        "Poor quality astrometric fit",
+        nMatches=n_matches,
+        distMean=mean,
+        distMedian=median,
+        maxMeanDist=config.max_mean_distance_arcsec,
+    )
 
 
 def source_density(references: ReferenceCatalog, exposure: Exposure) -> float:

@@ -9,7 +9,7 @@ from astropy.io import fits
 from service.calibration.astrometry import astrometry
 from service.calibration.astrometry.pessimistic_b import PessimisticB
 from service.calibration.astrometry.source_selector import select_sources
-from service.calibration.config.astrometry import AstrometryConfig, MatchPessimisticBConfig
+from service.calibration.config.astrometry import AstrometryConfig, MatchPessimisticBConfig, WideSearchConfig
 from service.calibration.errors import BadAstrometryFit, MatcherFailure
 from service.calibration.reference_selector import select_references
 from service.exposure.star_schema import psf_star_schema
@@ -120,8 +120,9 @@ def test_pointing_far_off_is_a_matcher_failure(upstream):
     catalog = run.catalog("psf_stars.parquet", psf_star_schema(), without=_FITTED)
     catalog["coord_ra"] = catalog["coord_dec"] = 1.0
     exposure = run.empty_exposure(_header_wcs(run))
+    narrow = AstrometryConfig(wide_search=WideSearchConfig(enabled=False))
     with pytest.raises(MatcherFailure) as failure:
-        astrometry.solve(exposure, catalog, run.refcat(), AstrometryConfig())
+        astrometry.solve(exposure, catalog, run.refcat(), narrow)
     assert failure.value.numbers["iterations"] == 1
     assert exposure.wcs is None
     assert np.isnan(catalog["coord_ra"]).all()
@@ -137,7 +138,10 @@ def test_false_references_are_upstreams_bad_fit(upstream, variant):
     x, y = wcs.sky_to_pixel(*np.degrees([references.table["coord_ra"], references.table["coord_dec"]]))
     exposure = run.empty_exposure(wcs)
     references.table = references.table.select(exposure.bbox.grown(250).contains(x, y))
-    config = AstrometryConfig(matcher=MatchPessimisticBConfig(continue_after_failed_verify=False))
+    config = AstrometryConfig(
+        matcher=MatchPessimisticBConfig(continue_after_failed_verify=False),
+        wide_search=WideSearchConfig(enabled=False),
+    )
     result = astrometry.solve(exposure, catalog, references, config)
     recorded, metadata = run.table("astrometry_matches.parquet"), run.json("task_metadata.json")
     assert np.array_equal(result.matches["src_id"], recorded["src_id"])

@@ -1,0 +1,115 @@
+"""Doubt about a match, and the recovery of a pointing that is far off: the wide search in terms of WCS and box."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from service.calibration.astrometry.wide_search import chance_of_pairs, wide_search
+from service.exposure.wcs import gnomonic
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from service.calibration.astrometry.wide_search import WideReport
+    from service.calibration.config.astrometry import MatchPessimisticBConfig, WideSearchConfig
+    from service.exposure.geometry import Box
+    from service.exposure.wcs import Wcs
+
+__all__ = ["chance_of_match", "find_pointing", "wide_margin"]
+
+_CLOSEST_RADIUS = 1.0  # pixels
+
+
+def wide_margin(bbox: Box, config: WideSearchConfig) -> int:
+    """Pixels by which a box has to be grown to hold every reference that the search may need."""
+    rim = 0.5 * float(np.hypot(bbox.width, bbox.height)) * (1 + config.max_scale_change)
+    shift = config.max_shift_field * max(bbox.width, bbox.height)
+    return int(np.ceil(rim + shift - 0.5 * min(bbox.width, bbox.height)))
+
+
+def find_pointing(
+    wcs: Wcs,
+    bbox: Box,
+    sources: tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]],
+    references: tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]],
+    config: WideSearchConfig,
+) -> tuple[Wcs | None, WideReport]:
+    """Turn, shift, scale or mirror a WCS so that sources fall on references.
+
+    Parameters
+    ----------
+    wcs : Wcs
+        Of the exposure as it came.
+    bbox : Box
+        Of the exposure.
+    sources : tuple of ndarray of float64, shape (n,)
+        x, y (parent pixels) and flux.
+    references : tuple of ndarray of float64, shape (m,)
+        Right ascension, declination (deg) and flux.
+    config : WideSearchConfig
+        Limits.
+
+    Returns
+    -------
+    wcs : Wcs or None
+        Same pixel map and tangent point, other affine part; None where nothing stands out from chance.
+    report : WideReport
+        What was seen.
+    """
+    x, y, flux = sources
+    ra, dec, reference_flux = references
+    center = np.array([float(value) for value in wcs.pixel_to_iwc(*bbox.center)])
+    pixel = wcs.pixel_scale(*bbox.center) / 3600.0
+    plane = (np.stack(wcs.pixel_to_iwc(x, y), axis=1) - center) / pixel
+    target = (np.stack(gnomonic(ra, dec, *wcs.crval), axis=1) - center) / pixel
+    known = np.isfinite(target).all(axis=1)
+    found, report = wide_search(
+        plane[_brightest_first(flux)],
+        target[known][_brightest_first(reference_flux[known])],
+        (float(bbox.width), float(bbox.height)),
+        config,
+    )
+    if found is None:
+        return None, report
+    offset = center - found.matrix @ center + pixel * found.offset
+    return wcs.with_affine(found.matrix @ wcs.matrix, found.matrix @ wcs.offset + offset), report
+
+
+def chance_of_match(
+    distances: NDArray[np.float64], n_sources: int, n_references: int, bbox: Box, limits: MatchPessimisticBConfig
+) -> tuple[float, float]:
+    """How likely a match within the limits of the matcher is to be made of chance neighbours.
+
+    Parameters
+    ----------
+    distances : ndarray of float64, shape (n,)
+        Of the pairs, pixels.
+    n_sources, n_references : int
+        In the box.
+    bbox : Box
+        Of the exposure.
+    limits : MatchPessimisticBConfig
+        How far the matcher looked.
+
+    Returns
+    -------
+    chance : float
+        Decimal logarithm of the probability that chance gives as many pairs anywhere within the limits.
+    expected : float
+        Pairs that chance gives at one place.
+    """
+    if not len(distances):
+        return 0.0, 0.0
+    radius = max(2.0 * float(np.median(distances)), _CLOSEST_RADIUS)
+    share = min(np.pi * radius**2 * n_references / (bbox.width * bbox.height), 1.0)
+    places = max(np.pi * (limits.max_offset_pix / radius) ** 2, 1.0)
+    rim = 0.5 * float(np.hypot(bbox.width, bbox.height))
+    angles = max(2 * np.radians(limits.max_rotation_deg) * rim / radius, 1.0)
+    n_pairs = int(np.count_nonzero(distances < radius))
+    return chance_of_pairs(n_pairs, n_sources * share, float(np.log10(places * angles))), n_sources * share
+
+
+def _brightest_first(flux: NDArray[np.float64]) -> NDArray[np.int64]:
+    return np.argsort(-np.where(np.isnan(flux), -np.inf, flux), kind="stable")
