@@ -351,9 +351,15 @@ class _Run:
         coordinates.update_sky_coordinates(
             catalog, exposure.wcs, include_covariance=config.do_include_astrometric_errors
         )
-        solved = astrometry.solve(exposure, catalog, self.reference_catalog, config.astrometry)
+        solved = astrometry.solve(
+            exposure, catalog, self.reference_catalog, config.astrometry, load_wider=self._load_wider
+        )
         self.astrometry = solved
         self.result.astrometry_matches = solved.matches
+        if solved.wide_search and solved.offset_mean <= config.astrometry.max_mean_distance_arcsec:
+            self.result.warnings.append(
+                f"the pointing was off by {solved.initial_to_final:.0f} arcsec; the wide search found the field"
+            )
         found = {
             "astrometry_matches_count": len(solved.matches),
             "initial_to_final_wcs": solved.initial_to_final,
@@ -363,6 +369,11 @@ class _Run:
         }
         numbers |= found
         self.metadata.update(found)
+
+    def _load_wider(self, margin: int) -> ReferenceCatalog:
+        assert self.references.astrometry is not None  # noqa: S101 -- asked for by a fit that has references
+        options = self.config.astrometry.ref_loader.model_copy(update={"pixel_margin": margin})
+        return load_references(self.exposure, self.references.astrometry, options)
 
     def remeasure_background(self) -> None:
         """Fit the background of the adaptive variant afresh, now that the PSF is known."""
@@ -543,4 +554,7 @@ class _Run:
         stage = self.failed_stage or self.stage.stage
         annotation = {"message": str(failure), "type": failure.type_name, "stage": stage}
         self.metadata["failure"] = annotation | ({"metadata": failure.numbers} if failure.numbers else {})
+        cards = {"FAILURE.MESSAGE": str(failure), "FAILURE.TYPE": failure.type_name}
+        cards |= {f"FAILURE.METADATA.{name.upper()}": value for name, value in failure.numbers.items()}
+        self.exposure.metadata.update(cards)
         self._summarize()
