@@ -113,8 +113,8 @@ def make_exposure(
     )
 
 
-def references(exposure: Exposure, stars: np.ndarray, *, fwhm: float = 4.0, noise: float = 10.0) -> Any:
-    """The stars themselves as a reference catalogue, exact to 1 mas and 0.01 mag."""
+def reference_table(exposure: Exposure, stars: np.ndarray, *, fwhm: float = 4.0, noise: float = 10.0) -> pa.Table:
+    """The stars themselves as a table of references, exact to 1 mas and 0.01 mag."""
     box = exposure.bbox
     assert exposure.wcs is not None
     ra, dec = exposure.wcs.pixel_to_sky(stars[:, 0] + box.x0, stars[:, 1] + box.y0)
@@ -128,7 +128,12 @@ def references(exposure: Exposure, stars: np.ndarray, *, fwhm: float = 4.0, nois
         "r_mag": ZERO_POINT - 2.5 * np.log10(star_fluxes(stars, fwhm, noise)),
         "r_magerr": np.full(n, 0.01),
     }
+    return pa.table(table)
+
+
+def references(exposure: Exposure, stars: np.ndarray, *, fwhm: float = 4.0, noise: float = 10.0) -> Any:
+    """The same as a loader."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "references.parquet"
-        pq.write_table(pa.table(table), path)
+        pq.write_table(reference_table(exposure, stars, fwhm=fwhm, noise=noise), path)
         return load_table(path)
