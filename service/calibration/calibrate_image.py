@@ -554,7 +554,7 @@ class _Run:
         stage = self.failed_stage or self.stage.stage
         annotation = {"message": str(failure), "type": failure.type_name, "stage": stage}
         self.metadata["failure"] = annotation | ({"metadata": failure.numbers} if failure.numbers else {})
-        cards = {"FAILURE.MESSAGE": failure.message, "FAILURE.TYPE": failure.type_name}
+        cards: dict[str, Any] = {"FAILURE.MESSAGE": failure.message, "FAILURE.TYPE": failure.type_name}
         cards |= {f"FAILURE.METADATA.{name.upper()}": value for name, value in failure.numbers.items()}
         self.exposure.metadata.update(cards)
         self._summarize()
