@@ -15,7 +15,13 @@ from service.calibration.astrometry.coordinates import separation, update_sky_co
 from service.calibration.astrometry.fit_affine import fit_affine_wcs
 from service.calibration.astrometry.fit_tan_sip import fit_tan_sip_wcs
 from service.calibration.astrometry.pessimistic_b import PessimisticB
-from service.calibration.astrometry.recovery import chance_of_match, find_pointing, wide_margin
+from service.calibration.astrometry.recovery import (
+    NearestMatcher,
+    chance_of_match,
+    deformation,
+    find_pointing,
+    wide_margin,
+)
 from service.calibration.astrometry.source_selector import select_sources
 from service.calibration.config.astrometry import FitTanSipWcsConfig
 from service.calibration.errors import AstrometryError, BadAstrometryFit, MatcherFailure, ReferenceBandError
@@ -38,6 +44,7 @@ __all__ = ["AstrometryResult", "check", "solve", "source_density"]
 
 _ARCSEC = 180.0 * 3600.0 / np.pi
 _SMALLEST_MAGNITUDE_SIGMA = 0.001  # noiseless data would reject everything
+_MAX_SCALE_CHANGE, _MAX_SHEAR = 0.02, 0.01  # more than any header is wrong where the matcher's limits hold
 _RADIUS_WITHOUT_WCS = 0.2  # deg
 
 
@@ -149,7 +156,7 @@ class _Solution:
     band: str
     source_rows: NDArray[np.int64]
     reference_rows: NDArray[np.int64]
-    matcher: PessimisticB
+    matcher: PessimisticB | NearestMatcher
     pairs: NDArray[np.int64]  # (reference, source) rows of the whole tables
     iterations: int = 0
     wide_search: dict[str, Any] = field(default_factory=dict)
@@ -206,6 +213,11 @@ class _Solution:
         if not mean <= self.config.max_mean_distance_arcsec:
             raise _bad_fit(len(self.pairs), mean, np.nan, self.config)
         bbox, table = self.exposure.bbox, self.references.table
+        scaled, sheared = deformation(self.initial, self.wcs, bbox)
+        if not (scaled < _MAX_SCALE_CHANGE and sheared < _MAX_SHEAR):
+            raise MatcherFailure(
+                "The pairs deform the field", nMatches=len(self.pairs), scaleChange=scaled, shear=sheared
+            )
         scale = self.wcs.pixel_scale(*bbox.center) / _ARCSEC
         x, y = self.wcs.sky_to_pixel(
             np.degrees(table["coord_ra"][self.reference_rows]), np.degrees(table["coord_dec"][self.reference_rows])
@@ -248,6 +260,7 @@ class _Solution:
         near = self.exposure.bbox.grown(self.config.ref_loader.pixel_margin).contains(*wcs.sky_to_pixel(ra, dec))
         nearby = replace(references, table=table.select(near))
         found = _Solution.select(self.exposure, wcs, sources, nearby, self.config)
+        found.matcher = NearestMatcher(ra[near][found.reference_rows], dec[near][found.reference_rows])
         found.wide_search = self.wide_search
         return found
 

@@ -5,8 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy.spatial import KDTree
 
+from service.calibration.astrometry.pessimistic_b import unit_vectors
 from service.calibration.astrometry.wide_search import chance_of_pairs, wide_search
+from service.calibration.errors import MatcherFailure
 from service.exposure.wcs import gnomonic
 
 if TYPE_CHECKING:
@@ -17,9 +20,48 @@ if TYPE_CHECKING:
     from service.exposure.geometry import Box
     from service.exposure.wcs import Wcs
 
-__all__ = ["chance_of_match", "find_pointing", "wide_margin"]
+__all__ = ["NearestMatcher", "chance_of_match", "deformation", "find_pointing", "wide_margin"]
 
 _CLOSEST_RADIUS = 1.0  # pixels
+_NEAREST_RADIUS = 3.0  # pixels; the search has verified its field with it
+_CLIP = 4.0  # of the median distance
+
+
+class NearestMatcher:
+    """Mutual nearest neighbours, for a WCS that the wide search has verified.
+
+    Parameters
+    ----------
+    ra, dec : ndarray of float64, shape (n,)
+        References, deg.
+    """
+
+    def __init__(self, ra: NDArray[np.float64], dec: NDArray[np.float64]) -> None:
+        self._vectors = unit_vectors(ra, dec)
+        self.tolerance: float | None = None
+
+    def match(
+        self, ra: NDArray[np.float64], dec: NDArray[np.float64], flux: NDArray[np.float64], pixel_scale: float
+    ) -> NDArray[np.int64]:
+        """Rows of sources and references, shape (m, 2); positions in deg, ``flux`` is not used, the scale in arcsec.
+
+        Raises
+        ------
+        MatcherFailure
+            There are no neighbours.
+        """
+        self.tolerance = _NEAREST_RADIUS * pixel_scale
+        if not len(self._vectors) or not len(flux):
+            raise MatcherFailure("No matches found", nSources=len(flux), nReferences=len(self._vectors))
+        sources = unit_vectors(ra, dec)
+        distances, nearest = (np.asarray(values) for values in KDTree(self._vectors).query(sources))
+        mutual = np.asarray(KDTree(sources).query(self._vectors[nearest])[1]) == np.arange(len(sources))
+        close = mutual & (distances < np.radians(self.tolerance / 3600.0))
+        if not close.any():
+            raise MatcherFailure("No matches found", nSources=len(flux), nReferences=len(self._vectors))
+        limit = max(_CLIP * float(np.median(distances[close])), 1e-12)
+        rows = np.flatnonzero(close & (distances <= limit))
+        return np.column_stack([rows, nearest[rows]])
 
 
 def wide_margin(bbox: Box, config: WideSearchConfig) -> int:
@@ -75,6 +117,20 @@ def find_pointing(
         return None, report
     offset = center - found.matrix @ center + pixel * found.offset
     return wcs.with_affine(found.matrix @ wcs.matrix, found.matrix @ wcs.offset + offset), report
+
+
+def deformation(before: Wcs, after: Wcs, bbox: Box) -> tuple[float, float]:
+    """How far a fit has scaled and sheared the sky at the centre of a box.
+
+    Returns
+    -------
+    scale, shear : float
+        Relative change of the pixel scale, and of the ratio of two perpendicular lengths; a mirror image is not told.
+    """
+    old, new = (wcs.jacobian(*bbox.center)[0] for wcs in (before, after))
+    longest, shortest = (float(value) for value in np.linalg.svd(new @ np.linalg.inv(old), compute_uv=False))
+    shortest = max(shortest, 1e-9)
+    return abs(float(np.sqrt(longest * shortest)) - 1.0), longest / shortest - 1.0
 
 
 def chance_of_match(
