@@ -282,6 +282,25 @@ class Client:
         """Named sets of configuration overrides."""
         return cast("list[dict[str, Any]]", self._get("/v1/presets")["items"])
 
+    def visit_summary(self, visit: int, *, instrument: str | None = None, run_id: str | None = None) -> dict[str, Any]:
+        """The detectors of a visit in one table, and the range of each statistic over them.
+
+        Parameters
+        ----------
+        visit : int
+            Visit number.
+        instrument : str, optional
+            Needed where several have a visit of this number.
+        run_id : str, optional
+            Only jobs of this run.
+
+        Raises
+        ------
+        NotFoundError
+            There is no result of that visit.
+        """
+        return cast("dict[str, Any]", self._get(f"/v1/visits/{visit}/summary", instrument=instrument, run_id=run_id))
+
     def summary_schema(self) -> list[dict[str, Any]]:
         """Names, units and meanings of the summary statistics."""
         return cast("list[dict[str, Any]]", self._get("/v1/schema/summary")["items"])

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from io import BytesIO
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,11 +29,12 @@ from service.jobs.spec import child_spec
 from service.jobs.task import Task
 from service.storage.records import Scope
 from tests.api.conftest import House, open_house
+from visitcal import Client
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
+REPO = Path(__file__).parents[2]
 SHAPE = (256, 256)
 IMAGE = {"preliminary_visit_image"}
 BACKGROUND = IMAGE | {"preliminary_visit_image_background"}
@@ -321,6 +323,23 @@ def test_astrometry_matches_join_photometry_matches(house: House, completed: dic
     for axis in ("ra", "dec"):
         one, other = (table[f"src_coord_{axis}"] for table in (astrometry, photometry))
         np.testing.assert_allclose(one[i], other[j], atol=np.radians(0.01 / 3600))
+
+
+def test_examples_of_the_documentation_run(house: House, completed: dict[str, Any]) -> None:
+    """The blocks of docs/api.md, one after the other, on the tables that the client fetches."""
+    text = (REPO / "docs" / "api.md").read_text()
+    blocks = [block.split("```")[0] for block in text.split("```python\n")[1:]]
+    assert len(blocks) == 3
+    with Client("http://127.0.0.1:8470", transport=house.client._transport) as client:
+        found: dict[str, Any] = {"client": client, "job": client.job(completed["id"])}
+        for block in blocks:
+            exec(block, found)
+    assert len(found["both"]) == np.count_nonzero(found["stars"]["psf_id"])
+    assert np.median(np.abs(np.asarray(found["moved"]))) < 0.01
+    assert len(found["used_for_both"]) > 10
+    assert found["same_reference"].all()
+    assert found["worst"]["detector"] == 3
+    assert found["spread"] == 0.0
 
 
 def test_the_zero_point_is_in_the_metadata(house: House, completed: dict[str, Any]) -> None:
