@@ -139,7 +139,7 @@ def same(result, other):
     assert set(first.planes) == set(second.planes)
     for plane in first.planes:
         assert np.array_equal(first.is_set([plane]), second.is_set([plane])), plane
-    assert result.metadata == pytest.approx(other.metadata, nan_ok=True, rel=0, abs=0)
+    np.testing.assert_equal(result.metadata, other.metadata)
     np.testing.assert_equal(result.summary.as_dict(), other.summary.as_dict())
 
 
