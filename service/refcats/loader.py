@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from service.refcats.region import Region
     from service.refcats.store import Partition, RefcatInfo
 
-__all__ = ["EmptyLoader", "StoredCatalog", "TableCatalog", "load_table", "open_catalog"]
+__all__ = ["EmptyLoader", "RegionLoader", "StoredCatalog", "TableCatalog", "load_table", "open_catalog"]
 
 #: Pixels by which the coarse region on the sky exceeds the box that decides.
 _COARSE_MARGIN = 100
@@ -62,7 +62,7 @@ class _Rows(Protocol):
 
 
 @dataclass(slots=True)
-class _RegionLoader:
+class RegionLoader:
     """The reference loader over any source of rows.
 
     Parameters
@@ -236,7 +236,7 @@ class _TableRows:
         return self.table  # the caller makes the cut
 
 
-class StoredCatalog(_RegionLoader):
+class StoredCatalog(RegionLoader):
     """A catalogue of the store as a `service.exposure.reference.ReferenceLoader`."""
 
     __slots__ = ("info",)
@@ -247,7 +247,7 @@ class StoredCatalog(_RegionLoader):
         self.info = info
 
 
-class TableCatalog(_RegionLoader):
+class TableCatalog(RegionLoader):
     """A table in memory as a `service.exposure.reference.ReferenceLoader`."""
 
     __slots__ = ()

@@ -6,7 +6,7 @@ import warnings
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 from xml.parsers import expat
 
 import numpy as np
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["FILE_FORMATS", "TableSource", "open_table"]
+__all__ = ["FILE_FORMATS", "TableSource", "open_table", "refuse_remote_stream", "table_source"]
 
 FILE_FORMATS = ("parquet", "fits", "csv", "votable", "ecsv")
 
@@ -222,21 +222,22 @@ def _open_votable(path: Path) -> TableSource:
     from astropy.utils.exceptions import AstropyWarning
 
     _refuse_large_text(path)
-    _refuse_remote_stream(path)
+    with path.open("rb") as stream:
+        refuse_remote_stream(stream)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", AstropyWarning)
         try:
             table = parse_single_table(path, verify="ignore").to_table(use_names_over_ids=True)
         except (VOTableSpecError, IndexError) as error:
             raise RefcatError("refcat.bad_file", f"the table cannot be read as votable: {error}") from error
-    return _in_memory(table)
+    return table_source(table)
 
 
 def _open_ecsv(path: Path) -> TableSource:
     from astropy.table import Table
 
     _refuse_large_text(path)
-    return _in_memory(Table.read(path, format="ascii.ecsv"))
+    return table_source(Table.read(path, format="ascii.ecsv"))
 
 
 def _refuse_large_text(path: Path) -> None:
@@ -244,7 +245,7 @@ def _refuse_large_text(path: Path) -> None:
         raise RefcatError("refcat.bad_file", "text tables above 1 GiB have to come as Parquet, FITS or CSV")
 
 
-def _refuse_remote_stream(path: Path) -> None:
+def refuse_remote_stream(stream: BinaryIO) -> None:
     """A STREAM may name an address where its data are; the parser would fetch it: any URL, any file of this host.
 
     Raises
@@ -260,13 +261,13 @@ def _refuse_remote_stream(path: Path) -> None:
 
     parser.StartElementHandler = element
     try:
-        with path.open("rb") as stream:
-            parser.ParseFile(stream)
+        parser.ParseFile(stream)
     except expat.ExpatError as error:
         raise RefcatError("refcat.bad_file", f"the table cannot be read as votable: {error}") from error
 
 
-def _in_memory(table: Any) -> TableSource:
+def table_source(table: Any) -> TableSource:
+    """An astropy table as a source."""
     units = {name: str(table[name].unit or "") for name in table.colnames if table[name].ndim == 1}
 
     def chunks(columns: Sequence[str]) -> Iterator[Chunk]:
