@@ -24,9 +24,9 @@ from service.calibration.astrometry.recovery import (
 )
 from service.calibration.astrometry.source_selector import select_sources
 from service.calibration.config.astrometry import FitTanSipWcsConfig
-from service.calibration.errors import AstrometryError, BadAstrometryFit, MatcherFailure, ReferenceBandError
+from service.calibration.errors import AstrometryError, BadAstrometryFit, MatcherFailure
 from service.calibration.matches import box_metadata, join_matches
-from service.calibration.reference_selector import reference_band, select_references
+from service.calibration.reference_selector import ranking_band, select_references
 from service.calibration.statistics import clipped_statistics
 
 if TYPE_CHECKING:
@@ -175,7 +175,7 @@ class _Solution:
         if not usable.any():
             raise AstrometryError("No good sources for the astrometric fit", lenSourceSelectionCat=0)
         table = references.table
-        band = _ranking_band(references, exposure.filter.band, config)
+        band = ranking_band(references, exposure.filter.band, config.ref_loader)
         pixels = wcs.sky_to_pixel(np.degrees(table["coord_ra"]), np.degrees(table["coord_dec"]))
         rows = np.flatnonzero(
             select_references(
@@ -372,16 +372,6 @@ class _Solution:
         before = np.radians(start.pixel_to_sky(*self.exposure.bbox.center))
         after = np.radians(self.wcs.pixel_to_sky(*self.exposure.bbox.center))
         return float(separation(*before, *after) * _ARCSEC)
-
-
-def _ranking_band(references: ReferenceCatalog, band: str | None, config: AstrometryConfig) -> str:
-    """Band by which references are ranked and compared; where none stands for the exposure's, the first will do."""
-    try:
-        return reference_band(references, band, config.ref_loader)
-    except ReferenceBandError:
-        if not references.bands:
-            raise
-        return references.bands[0]
 
 
 def check(result: AstrometryResult, config: AstrometryConfig) -> None:
