@@ -118,7 +118,7 @@ def _open_parquet(path: Path) -> TableSource:
     import pyarrow.parquet as pq
 
     try:
-        file = pq.ParquetFile(path)
+        file = pq.ParquetFile(path, pre_buffer=False)  # read ahead, all that has been read stays in memory
     except pa.ArrowException as error:
         raise RefcatError("refcat.bad_file", f"the table cannot be read as parquet: {error}") from error
     units = {
