@@ -222,14 +222,15 @@ class _Solution:
         x, y = self.wcs.sky_to_pixel(
             np.degrees(table["coord_ra"][self.reference_rows]), np.degrees(table["coord_dec"][self.reference_rows])
         )
-        chance, expected = chance_of_match(
+        chance, expected, best = chance_of_match(
             self.distances() / scale,
             len(self.source_rows),
             int(np.count_nonzero(bbox.contains(x, y))),
             bbox,
             self.config.matcher,
         )
-        if chance > np.log10(self.config.wide_search.false_alarm):
+        limit = np.log10(self.config.wide_search.false_alarm)
+        if chance > limit >= best:
             raise MatcherFailure(
                 "The pairs are no more than chance may give",
                 nMatches=len(self.pairs),

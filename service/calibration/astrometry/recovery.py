@@ -135,7 +135,7 @@ def deformation(before: Wcs, after: Wcs, bbox: Box) -> tuple[float, float]:
 
 def chance_of_match(
     distances: NDArray[np.float64], n_sources: int, n_references: int, bbox: Box, limits: MatchPessimisticBConfig
-) -> tuple[float, float]:
+) -> tuple[float, float, float]:
     """How likely a match within the limits of the matcher is to be made of chance neighbours.
 
     Parameters
@@ -155,16 +155,20 @@ def chance_of_match(
         Decimal logarithm of the probability that chance gives as many pairs anywhere within the limits.
     expected : float
         Pairs that chance gives at one place.
+    best : float
+        The chance if every star had its pair: where even that is large, so few stars cannot tell.
     """
     if not len(distances):
-        return 0.0, 0.0
+        return 0.0, 0.0, 0.0
     radius = max(2.0 * float(np.median(distances)), _CLOSEST_RADIUS)
     share = min(np.pi * radius**2 * n_references / (bbox.width * bbox.height), 1.0)
     places = max(np.pi * (limits.max_offset_pix / radius) ** 2, 1.0)
     rim = 0.5 * float(np.hypot(bbox.width, bbox.height))
     angles = max(2 * np.radians(limits.max_rotation_deg) * rim / radius, 1.0)
     n_pairs = int(np.count_nonzero(distances < radius))
-    return chance_of_pairs(n_pairs, n_sources * share, float(np.log10(places * angles))), n_sources * share
+    expected, log_trials = n_sources * share, float(np.log10(places * angles))
+    best = chance_of_pairs(min(n_sources, n_references), expected, log_trials)
+    return chance_of_pairs(n_pairs, expected, log_trials), expected, best
 
 
 def _brightest_first(flux: NDArray[np.float64]) -> NDArray[np.int64]:

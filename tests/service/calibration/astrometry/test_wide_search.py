@@ -176,7 +176,7 @@ def test_chance_is_poissons():
         a, b = rng.uniform(0, 1000, (n_sources, 1, 2)), rng.uniform(0, 1000, (1, n_references, 2))
         counts.append(int(((a - b) ** 2).sum(axis=2).min(axis=1).__lt__(radius**2).sum()))
     limits = MatchPessimisticBConfig()
-    chance, expected = chance_of_match(np.full(40, radius / 2 * 0.999), n_sources, n_references, box, limits)
+    chance, expected, _ = chance_of_match(np.full(40, radius / 2 * 0.999), n_sources, n_references, box, limits)
     assert np.mean(counts) == pytest.approx(expected, rel=0.1)
     assert chance == pytest.approx(
         np.log10(poisson.sf(36, expected)) + np.log10(np.pi * 50**2 * 2 * np.radians(1) * 707.1 / 5), abs=0.1
@@ -204,3 +204,11 @@ def test_wrong_references_say_what_the_search_saw(parity_dir):
     assert isinstance(result.failure, MatcherFailure | BadAstrometryFit)
     assert result.failure.numbers["wideLogChance"] > -4
     assert result.failure.numbers["wideTriangles"] > 0
+
+
+def test_few_stars_cannot_tell_chance_from_truth():
+    """Four stars in a small box: even four pairs are no proof, so that the match stands; eight stars can tell."""
+    box, limits = Box(0, 0, 201, 181), MatchPessimisticBConfig()
+    assert chance_of_match(np.full(4, 0.1), 4, 6, box, limits)[2] > -4
+    chance, _, best = chance_of_match(np.full(4, 0.1), 8, 8, Box(0, 0, 1024, 1024), limits)
+    assert best < -4 < chance
