@@ -18,7 +18,7 @@ PLAIN = MeasurementConfig(do_replace_with_noise=False)
 BAD, SAT = 1, 2
 
 
-def galaxies(n: int = 15, spacing: int = 45) -> tuple[np.ndarray, np.ndarray]:
+def galaxies(n: int = 32, spacing: int = 45) -> tuple[np.ndarray, np.ndarray]:
     """n x n sheared Moffat and exponential profiles with noise."""
     rng = np.random.default_rng(3)
     size = spacing * (n + 1)
@@ -66,7 +66,7 @@ def test_source_moments_equal_galsim(scene: Any) -> None:
     ours = np.column_stack([catalog[f"{SOURCE}_{c}"] for c in ("x", "y", "xx", "yy", "xy")])
     np.testing.assert_array_equal(np.isnan(ours[:, 0]), np.isnan(expected[:, 0]))
     good = np.isfinite(ours[:, 0])
-    assert good.sum() > 200
+    assert good.sum() > 950
     size = (expected[good, 2] + expected[good, 3])[:, None]
     assert (np.abs(ours - expected)[good, :2] < 1e-4).all()
     assert (np.abs(ours - expected)[good, 2:] < 1e-4 * size).all()
