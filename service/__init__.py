@@ -1,1 +1,1 @@
-"""service."""
+"""Everything that would stay if HTTP went away."""

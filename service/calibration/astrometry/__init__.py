@@ -1,1 +1,1 @@
-"""service.calibration.astrometry."""
+"""From source positions and references to a fitted WCS."""

@@ -1,1 +1,1 @@
-"""service.calibration.kernels."""
+"""Compiled loops over pixels; nothing else imports numba."""

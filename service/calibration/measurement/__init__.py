@@ -1,1 +1,1 @@
-"""service.calibration.measurement."""
+"""Measurements of single sources, one module a plugin."""

@@ -1,1 +1,1 @@
-"""service.calibration.photometry."""
+"""From star fluxes and references to a zero point and calibrated columns."""

@@ -1,1 +1,1 @@
-"""service.calibration.psf."""
+"""From detected sources to a PSF model of the exposure."""
