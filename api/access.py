@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from fastapi import Depends, Query, Request
 from starlette.concurrency import run_in_threadpool
 
+from api.middleware import SAFE_METHODS
 from api.problems import Problem
 from api.responses import problems
 from service.identity.errors import AuthenticationError
@@ -18,14 +19,26 @@ from service.storage.records import Scope
 if TYPE_CHECKING:
     from service.identity.authenticator import Authenticator
 
-__all__ = ["Asker", "ListedOwner", "Owner", "Reach", "authorize", "document_access", "forbidden", "needed"]
+__all__ = [
+    "SESSION_COOKIE",
+    "Asker",
+    "ListedOwner",
+    "Owner",
+    "Reach",
+    "authorize",
+    "document_access",
+    "forbidden",
+    "needed",
+]
 
 #: Answered to anybody: they tell whether the service works, and nothing else.
-PUBLIC = frozenset({"/healthz", "/readyz", "/uws/availability", "/uws/capabilities"})
+PUBLIC = frozenset({"/healthz", "/readyz", "/uws/availability", "/uws/capabilities", "/login"})
 #: What is not of one owner.
 ADMIN = frozenset({"/metrics"})
 #: Where a change needs no more than a valid token: the handler compares the scopes themselves.
-OWN_TOKENS = frozenset({"/v1/tokens", "/v1/tokens/{token_id}"})
+OWN_TOKENS = frozenset({"/v1/tokens", "/v1/tokens/{token_id}", "/logout"})
+#: A browser's token: it cannot put one into the header of a picture or of an event stream.
+SESSION_COOKIE = "visitcal_session"
 
 _HOW_TO = "Send `Authorization: Bearer TOKEN`; the operator makes tokens with `visitcal token create`."
 
@@ -88,6 +101,8 @@ async def _principal(request: Request, authenticator: Authenticator) -> Principa
     if not given:
         if not authenticator.is_required:
             return authenticator.local
+        if session := _session(request):
+            return await run_in_threadpool(authenticator.authenticate, session, _address(request))
         raise Problem(
             "auth.required",
             "The request has no token.",
@@ -97,8 +112,22 @@ async def _principal(request: Request, authenticator: Authenticator) -> Principa
     kind, _, bearer = given[0].partition(" ")
     if len(given) > 1 or kind.lower() != "bearer" or not bearer.strip():
         raise AuthenticationError("The Authorization header is not `Bearer TOKEN`.")
-    address = "" if request.client is None else request.client.host
-    return await run_in_threadpool(authenticator.authenticate, bearer.strip(), address)
+    return await run_in_threadpool(authenticator.authenticate, bearer.strip(), _address(request))
+
+
+def _session(request: Request) -> str | None:
+    """A browser's token, from its cookie.
+
+    A change must come from a page of ours: browsers name the origin of every change, and `HostGuard` lets only our own
+    pass. The cookie is not sent from other sites at all (`SameSite=Strict`), but from other hosts of the same site.
+    """
+    if request.method not in SAFE_METHODS and "origin" not in request.headers:
+        return None
+    return request.cookies.get(SESSION_COOKIE)
+
+
+def _address(request: Request) -> str:
+    return "" if request.client is None else request.client.host
 
 
 def forbidden(permission: Permission, detail: str) -> Problem:

@@ -10,7 +10,7 @@ from fastapi import Depends, FastAPI
 from prometheus_client import CollectorRegistry
 from starlette.concurrency import run_in_threadpool
 
-from api import problems
+from api import dashboard, problems
 from api.access import authorize, document_access
 from api.dependencies import Services, refuse_unknown_parameters
 from api.facades import datalink, scs, vo_routers
@@ -187,6 +187,7 @@ def create_app(settings: Settings) -> FastAPI:
         app.include_router(module.router)
     for router in (datalink.router, scs.router, *vo_routers()):
         app.include_router(router)
+    dashboard.install(app)
     allowed = [host_name(settings.root_url.split("://", 1)[-1])] if settings.root_url else []
     if settings.require_tokens:
         allowed.append("*")  # a page of another site has no token to send
