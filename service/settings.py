@@ -107,6 +107,17 @@ class Settings(BaseSettings):
         description="Directory of compiled kernels, which survives restarts; in it one for each state of the sources. "
         "Default: inside the data directory.",
     )
+    kernel_image_dir: Path | None = Field(
+        None,
+        description="Directory of kernels that were compiled beforehand, as in an image; it may be read-only. "
+        "A worker whose cache is empty begins with a copy.",
+    )
+    kernel_cpu: str | None = Field(
+        None,
+        pattern=r"^[a-z0-9][a-z0-9._-]{0,49}$",
+        description="Processor that kernels are compiled for, as LLVM names it: x86-64-v3, generic. Default: the "
+        "host's own, which is also taken where it has not what an x86-64 level asks for.",
+    )
 
     # Blobs: the files by content, in the data directory unless on S3
     blob_url: str | None = Field(
@@ -347,6 +358,11 @@ class Settings(BaseSettings):
     )
     shutdown_grace: Seconds = Field(
         20.0, description="Time that running jobs get at shutdown before being handed back."
+    )
+    alive_file: Path | None = Field(
+        None,
+        description="File that a worker touches every 5 s from when it is ready, and removes as it ends; its directory "
+        "must exist. For supervisors: a worker listens nowhere.",
     )
     child_start_timeout: Seconds = Field(900.0, description="Time that a child process may take to warm up [s].")
     max_jobs_per_child: int = Field(100, ge=1, description="Jobs after which a child process is replaced.")

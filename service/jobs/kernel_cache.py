@@ -10,15 +10,26 @@ import hashlib
 import platform
 import re
 import shutil
+import tempfile
 import time
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from service.jobs.kernel_target import target_environment
+
 if TYPE_CHECKING:
     from service.settings import Settings
 
-__all__ = ["KERNELS", "kernel_cache_dir", "kernel_cache_key", "ready_kernel_cache", "remove_old_caches"]
+__all__ = [
+    "KERNELS",
+    "kernel_cache_dir",
+    "kernel_cache_key",
+    "kernel_environment",
+    "ready_kernel_cache",
+    "remove_old_caches",
+]
 
 #: Sources of all kernels.
 KERNELS = Path(__file__).parents[1] / "calibration" / "kernels"
@@ -45,11 +56,33 @@ def kernel_cache_dir(base: Path, sources: Path = KERNELS) -> Path:
 
 
 def ready_kernel_cache(settings: Settings) -> Path:
-    """The directory, made if it was missing, and marked as in use."""
+    """The directory, made if it was missing with what the image brings, and marked as in use."""
     directory = kernel_cache_dir(settings.numba_cache_dir)
-    directory.mkdir(parents=True, exist_ok=True)
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    if settings.kernel_image_dir is not None and not directory.exists():
+        _copy(kernel_cache_dir(settings.kernel_image_dir), directory)
+    directory.mkdir(exist_ok=True)
     directory.touch()
     return directory
+
+
+def kernel_environment(settings: Settings) -> dict[str, str]:
+    """Variables for a process that runs kernels: where they are, and which processor they are for."""
+    return {"NUMBA_CACHE_DIR": str(ready_kernel_cache(settings)), **target_environment(settings.kernel_cpu)}
+
+
+def _copy(source: Path, directory: Path) -> None:
+    """Copy compiled kernels, all or none; numba takes none from where it cannot write."""
+    if not source.is_dir():
+        return
+    with tempfile.TemporaryDirectory(dir=directory.parent, prefix="kernels-") as name:
+        whole = Path(name) / source.name
+        for file in source.rglob("*.nb?"):
+            copy = whole / file.relative_to(source)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, copy)  # without its owner and its mode
+        with suppress(OSError):  # another process was first
+            whole.rename(directory)
 
 
 def remove_old_caches(base: Path, older_than: float = _OLD_SECONDS) -> list[Path]:

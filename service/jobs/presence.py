@@ -13,6 +13,7 @@ from service.storage.errors import StorageUnavailableError
 if TYPE_CHECKING:
     import threading
     from collections.abc import Callable
+    from pathlib import Path
 
     from service.storage import Storage
 
@@ -37,21 +38,31 @@ class Presence:
         Jobs that it may run at a time.
     busy : callable
         Jobs that it runs.
+    alive_file : Path, optional
+        A file that is touched with each sign, also while the database is away, and removed at the end: for
+        supervisors, since a worker listens nowhere.
     """
 
-    def __init__(self, storage: Storage, worker: str, slots: int, busy: Callable[[], int]) -> None:
+    def __init__(
+        self, storage: Storage, worker: str, slots: int, busy: Callable[[], int], alive_file: Path | None = None
+    ) -> None:
         self._storage = storage
         self._worker = worker
         self._slots = slots
         self._busy = busy
+        self._alive_file = alive_file
 
     def run(self, ended: threading.Event) -> None:
         """Give a sign every few seconds until the event is set."""
         while True:
             with suppress(StorageUnavailableError):  # others say so already
                 self.sign()
+            if self._alive_file is not None:
+                self._alive_file.touch()
             if ended.wait(SIGN_SECONDS):
                 break
+        if self._alive_file is not None:
+            self._alive_file.unlink(missing_ok=True)
         with suppress(StorageUnavailableError):
             self._storage.operations.sign_off(self._worker)
 

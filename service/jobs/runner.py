@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from service.jobs.kernel_cache import ready_kernel_cache
+from service.jobs.kernel_cache import kernel_environment
 from service.jobs.outcome import JobError, JobOutcome
 
 if TYPE_CHECKING:
@@ -326,5 +326,4 @@ def _environment(settings: Settings) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("VISITCAL_", "AWS_"))}
     threads = str(settings.threads_per_job)
     names = ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-    cache = {"NUMBA_CACHE_DIR": str(ready_kernel_cache(settings))}
-    return kept | dict.fromkeys(names, threads) | cache
+    return kept | dict.fromkeys(names, threads) | kernel_environment(settings)

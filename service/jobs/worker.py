@@ -17,7 +17,7 @@ from service.jobs import states
 from service.jobs.attempt import CANCELLED, LOST, SHUTDOWN, Attempt
 from service.jobs.embedded import WorkerProcess
 from service.jobs.engine import DbosDelivery, DbosReceiver, Delivery
-from service.jobs.kernel_cache import ready_kernel_cache, remove_old_caches
+from service.jobs.kernel_cache import kernel_environment, remove_old_caches
 from service.jobs.parent import die_with_parent
 from service.jobs.prepare import prepare
 from service.jobs.presence import Presence
@@ -65,7 +65,9 @@ class Worker:
         self._spawner = Spawner(settings)
         self._webhooks = WebhookSender(self._storage, settings)
         self._sources = SourceFetcher(self._storage, settings)
-        self._presence = Presence(self._storage, self.id, settings.slots, lambda: len(self._attempts()))
+        self._presence = Presence(
+            self._storage, self.id, settings.slots, lambda: len(self._attempts()), settings.alive_file
+        )
         self._idle: queue.SimpleQueue[Child | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._running: dict[Delivery, Attempt] = {}
@@ -295,7 +297,7 @@ def run_worker(settings: Settings) -> int:
 
 def warmup(settings: Settings) -> None:
     """Compile the kernels into the cache directory of the settings, so that no job has to."""
-    os.environ["NUMBA_CACHE_DIR"] = str(ready_kernel_cache(settings))
+    os.environ.update(kernel_environment(settings))
     _, warm_up = load_task(settings.task)
     warm_up()
 

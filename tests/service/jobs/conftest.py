@@ -49,10 +49,10 @@ class House:
         options = {name: wishes.pop(name) for name in ("priority", "time_limit_s", "run_id") if name in wishes}
         return JobRequest((self.exposure,), metadata={"do": do, **wishes}, **options)
 
-    def start_worker(self) -> subprocess.Popen[bytes]:
+    def start_worker(self, **settings: Any) -> subprocess.Popen[bytes]:
         worker = subprocess.Popen(
             [sys.executable, "-m", "service.jobs.worker", str(os.getpid())],
-            env=os.environ | self.settings.environment(),
+            env=os.environ | self.settings.model_copy(update=settings).environment(),
             cwd=REPO,
         )
         self.workers.append(worker)

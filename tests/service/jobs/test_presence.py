@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import threading
+from pathlib import Path
 
 from service.jobs.presence import Presence
 from service.jobs.version import code_version
+from service.settings import Settings
+from service.storage import Storage
 from tests.service.jobs.conftest import House, on_each_database
 
 
@@ -40,10 +43,27 @@ def test_a_silent_worker_is_not_alive_and_forgotten_some_day(house: House) -> No
     assert [sign.id for sign in operations.workers(1e9)] == ["new:1:a"]
 
 
-def test_a_worker_gives_signs(house: House) -> None:
-    worker = house.start_worker()
+def test_the_file_is_touched_while_the_database_is_away(house: House, tmp_path: Path) -> None:
+    alive = tmp_path / "alive"
+    missing = Storage(Settings(data_dir=tmp_path, database_url="postgresql+psycopg://nobody@127.0.0.1:1/none"))  # type: ignore[arg-type]
+    presence = Presence(missing, "a-host:1:abc", 1, lambda: 0, alive)
+    ended = threading.Event()
+    thread = threading.Thread(target=presence.run, args=[ended])
+    thread.start()
+    house.until(lambda: alive.exists() or None)
+    ended.set()
+    thread.join()
+    assert not alive.exists()
+    missing.close()
+
+
+def test_a_worker_gives_signs(house: House, tmp_path: Path) -> None:
+    alive = tmp_path / "alive"
+    worker = house.start_worker(alive_file=alive)
     (sign,) = house.until(lambda: house.storage.operations.workers(30.0) or None)
     assert sign.id.split(":")[1] == str(worker.pid)
+    house.until(lambda: alive.exists() or None)
     worker.terminate()
     assert worker.wait(20) == 0
+    assert not alive.exists()
     assert house.storage.operations.workers(30.0) == []
