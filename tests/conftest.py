@@ -15,6 +15,14 @@ if given := os.environ.get("NUMBA_CACHE_DIR"):
 
 
 @pytest.fixture(scope="session")
+def environment() -> dict[str, str]:
+    """Of servers that tests start: compiled kernels are kept between runs."""
+    from visitcal.demo import kernel_cache
+
+    return {"VISITCAL_KERNEL_CACHE_DIR": os.environ.get("NUMBA_CACHE_DIR", str(kernel_cache()))}
+
+
+@pytest.fixture(scope="session")
 def shared_dir() -> Path:
     """Folder with real exposures and the outputs of Rubin's own code; absent on most machines."""
     path = Path(os.environ.get("VISITCAL_SHARED", Path(__file__).resolve().parents[2] / "shared"))

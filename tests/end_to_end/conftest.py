@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,14 +10,7 @@ import pytest
 
 from service.simulation import SimulationConfig, simulate, write_simulation
 from visitcal.client import Client
-from visitcal.demo import kernel_cache
 from visitcal.server_process import ServerProcess
-
-
-@pytest.fixture(scope="session")
-def environment() -> dict[str, str]:
-    """Compiled kernels are kept between runs of the tests."""
-    return {"VISITCAL_KERNEL_CACHE_DIR": os.environ.get("NUMBA_CACHE_DIR", str(kernel_cache()))}
 
 
 @pytest.fixture(scope="session")
