@@ -110,7 +110,7 @@ def measure_aperture_correction(
         Too few stars for a flux that may not fail.
     """
     result = ApCorrMap()
-    stars = _psf_stars(catalog, config.signal_to_noise_flux, config.signal_to_noise_min)
+    stars = _bright_stars(catalog, config.signal_to_noise_flux, config)
     for name in config.flux_names:
         if f"{name}_instFlux" not in catalog:
             continue
@@ -224,7 +224,7 @@ def apply_aperture_correction(
 def _measured_factor(catalog: SourceCatalog, bbox: Box, config: NormalizedCalibrationFluxConfig) -> ChebyshevField:
     """Constant field, fitted to the bright PSF stars, or the median ratio of all PSF stars where those are too few."""
     raw, reference = config.raw_flux_name, config.ref_flux_name
-    stars = _psf_stars(catalog, raw, config.signal_to_noise_min)
+    stars = _bright_stars(catalog, raw, config)
     try:
         return _fit(catalog, raw, reference, stars, bbox, (0, 0), config)[0]
     except MeasureApCorrError as failure:
@@ -244,12 +244,19 @@ def _measured_factor(catalog: SourceCatalog, bbox: Box, config: NormalizedCalibr
     return ChebyshevField.constant(bbox, float(np.median(ratio)))
 
 
-def _psf_stars(catalog: SourceCatalog, flux_name: str, signal_to_noise_min: float) -> NDArray[np.bool_]:
-    """PSF stars above a signal-to-noise ratio."""
+def _bright_stars(
+    catalog: SourceCatalog, flux_name: str, config: MeasureApertureCorrectionConfig | NormalizedCalibrationFluxConfig
+) -> NDArray[np.bool_]:
+    """PSF stars above the signal-to-noise ratio, or the brightest where those are too few."""
     flux: NDArray[Any] = catalog[f"{flux_name}_instFlux"]
     error: NDArray[Any] = catalog[f"{flux_name}_instFluxErr"]
     ratio = np.divide(flux, error, out=np.full(len(flux), np.nan), where=(error > 0) & np.isfinite(flux))
-    return np.asarray(catalog["calib_psf_used"] & (ratio > signal_to_noise_min))
+    used: NDArray[np.bool_] = catalog["calib_psf_used"]
+    bright = used & (ratio > config.signal_to_noise_min)
+    if np.count_nonzero(bright) < config.min_stars:
+        brightest = np.sort(ratio[used & np.isfinite(ratio)])[-config.min_stars :]
+        bright = used & (ratio >= brightest.min(initial=np.inf))
+    return bright
 
 
 def _fit(

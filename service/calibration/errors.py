@@ -186,8 +186,10 @@ class MeasureApCorrError(AlgorithmError):
     """Too few stars for an aperture correction."""
 
     code = "aperture_correction.too_few_stars"
-    hint = "Lower the S/N limit of the aperture correction's stars."
-    suggested_config: ClassVar[dict[str, Any]] = {"measure_aperture_correction": {"signal_to_noise_min": 50.0}}
+    hint = "Let more of the PSF stars count, also faint ones."
+    suggested_config: ClassVar[dict[str, Any]] = {
+        "measure_aperture_correction": {"signal_to_noise_min": 50.0, "min_stars": 20}
+    }
 
 
 class AstrometryError(AlgorithmError):

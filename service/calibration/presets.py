@@ -78,8 +78,8 @@ PRESETS = {
                         "fit_pedestal": False,
                     }
                 },
-                "psf_normalized_calibration_flux": {"weight_by_noise": False},
-                "measure_aperture_correction": {"weight_by_noise": False, "remeasure_on_stars": False},
+                "psf_normalized_calibration_flux": {"min_stars": 0, "weight_by_noise": False},
+                "measure_aperture_correction": {"min_stars": 0, "weight_by_noise": False, "remeasure_on_stars": False},
                 "astrometry": {
                     "ref_loader": {"require_references": True},
                     "matcher": {

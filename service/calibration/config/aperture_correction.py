@@ -18,6 +18,12 @@ class MeasureApertureCorrectionConfig(ConfigModel):
     )
     signal_to_noise_flux: str = Field("base_PsfFlux", description="Flux of the signal-to-noise limit.")
     signal_to_noise_min: float = Field(200.0, ge=0, description="Stars must exceed this signal-to-noise ratio.")
+    min_stars: int = Field(
+        8,
+        ge=0,
+        description="Where fewer stars exceed that ratio, so many of the brightest are taken: sparse fields have no"
+        " other, and would end without a result (parity: 0).",
+    )
     order_x: int = Field(2, ge=0, le=6, description="Chebyshev order in x.")
     order_y: int = Field(2, ge=0, le=6, description="Chebyshev order in y.")
     min_degrees_of_freedom: int = Field(
@@ -57,6 +63,12 @@ class NormalizedCalibrationFluxConfig(ConfigModel):
     normalized_flux_name: str = Field("base_NormalizedCompensatedTophatFlux", description="Columns written.")
     signal_to_noise_min: float = Field(
         200.0, ge=0, description="Stars must exceed this signal-to-noise ratio of the raw flux."
+    )
+    min_stars: int = Field(
+        8,
+        ge=0,
+        description="Where fewer stars exceed that ratio, so many of the brightest are taken: sparse fields have no"
+        " other, and would end without a result (parity: 0).",
     )
     min_degrees_of_freedom: int = Field(1, ge=1, description="Stars required beyond the one term.")
     num_iter: int = Field(4, ge=1, le=50, description="Rounds of clipping and fitting.")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from accuracy import calibrate, judge
 
 from service.calibration.aperture_correction import (
     apply_aperture_correction,
@@ -15,6 +16,7 @@ from service.calibration.aperture_correction import (
     remeasure_aperture_correction,
 )
 from service.calibration.calibrate_image import CalibrateImage
+from service.calibration.config import CalibrateImageConfig
 from service.calibration.config.aperture_correction import (
     ApplyApertureCorrectionConfig,
     MeasureApertureCorrectionConfig,
@@ -109,6 +111,26 @@ def test_one_star_is_too_few_unless_the_flux_may_fail():
     assert len(measure_aperture_correction(catalog, BOX, allowed)) == 0
 
 
+def test_the_brightest_stars_are_taken_where_few_are_bright():
+    catalog = psf_stars(12)
+    catalog["base_PsfFlux_instFluxErr"] = catalog["base_PsfFlux_instFlux"] / np.linspace(220, 60, 12)
+    catalog["calib_psf_used"][3] = False
+    measure_aperture_correction(catalog, BOX, MeasureApertureCorrectionConfig(min_stars=8))
+    np.testing.assert_array_equal(np.flatnonzero(catalog["apcorr_base_PsfFlux_used"]), [0, 1, 2, 4, 5, 6, 7, 8])
+    measure_aperture_correction(catalog, BOX, MeasureApertureCorrectionConfig(min_stars=0))
+    np.testing.assert_array_equal(np.flatnonzero(catalog["apcorr_base_PsfFlux_used"]), [0, 1])  # above 200
+
+
+def test_a_sparse_field_is_calibrated():
+    simulation = simulate(SimulationConfig(size=1024, seed=8, n_stars=220, n_galaxies=60, fwhm=5.0))
+    limit_alone = {"measure_aperture_correction": {"min_stars": 0}, "psf_normalized_calibration_flux": {"min_stars": 0}}
+    failed = calibrate(simulation, CalibrateImageConfig.model_validate(limit_alone))
+    assert isinstance(failed.failure, MeasureApCorrError)
+    result = calibrate(simulation)
+    assert result.failure is None
+    assert abs(judge(simulation, result)["zero_point_mmag"]) < 12  # three times the scatter over 39 such fields
+
+
 def test_normalisation_puts_all_rows_on_the_scale_of_the_aperture():
     catalog = psf_stars(12)
     catalog["calib_psf_used"][6:] = False
@@ -129,7 +151,7 @@ def test_normalisation_falls_back_to_faint_psf_stars():
     catalog[f"{APERTURE}_instFlux"] *= np.array([1.1, 1.2, 1.3, 1.4, 9.0])
     catalog[f"{RAW}_flag"][4] = True
     fields = ApCorrMap()
-    normalize_calibration_flux(catalog, fields, BOX, NormalizedCalibrationFluxConfig(), measure=True)
+    normalize_calibration_flux(catalog, fields, BOX, NormalizedCalibrationFluxConfig(min_stars=0), measure=True)
     assert fields[f"{RAW}_instFlux"].evaluate(0.0, 0.0) == pytest.approx(1.25)
     assert not catalog[f"apcorr_{RAW}_used"].any()
 

@@ -139,7 +139,7 @@ PROVOCATIONS = {
         "aperture_correction",
         CENTROIDS,
         {"name", "nSources", "ndof", "iteration"},
-        {"measure_aperture_correction": {"signal_to_noise_min": 1e6}},
+        {"measure_aperture_correction": {"signal_to_noise_min": 1e6, "min_stars": 0}},
     ),
     "AstrometryError": Provocation(
         "astrometry.no_good_sources",
