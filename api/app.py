@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from anyio import CapacityLimiter
 from fastapi import Depends, FastAPI
 from prometheus_client import CollectorRegistry
-from starlette.concurrency import run_in_threadpool
 
 from api import dashboard, problems
 from api.access import authorize, document_access
-from api.dependencies import Services, refuse_unknown_parameters
+from api.dependencies import refuse_unknown_parameters
 from api.facades import datalink, scs, vo_routers
 from api.facades.dali import CaselessQuery
-from api.image_work import ImageWork
-from api.job_reader import JobReader
+from api.lifespan import opened
 from api.middleware import HeadAsGet, HostGuard, RequestId, host_name
 from api.observation import Observation
 from api.routers import (
@@ -27,6 +24,7 @@ from api.routers import (
     diagnostics,
     events,
     exposures,
+    frames,
     health,
     images,
     instruments,
@@ -50,27 +48,43 @@ from api.routers.health import package_version
 from api.schemas.common import ProblemDocument
 from api.schemas.events import EventDocument
 from api.schemas.jobs import JobParameters
-from api.sse import OpenStreams
-from service.identity.authenticator import Authenticator
-from service.jobs.batches import Batches
-from service.jobs.inspector import Inspector
-from service.jobs.submission import Submissions
-from service.jobs.uploads import Uploads
-from service.jobs.watch import JobWatcher
 from service.network import is_loopback
-from service.operations.checks import Readiness
-from service.operations.metrics import HttpMetrics, JobMetrics
-from service.storage import Storage
+from service.operations.metrics import HttpMetrics
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
     from service.settings import Settings
 
 __all__ = ["UnsafeBindError", "check_bind", "create_app"]
 
-# A client has its 503 after so many seconds; a worker that publishes many rows is through by then.
-_WRITE_PATIENCE = 10.0
+#: In the order in which their addresses are tried.
+ROUTERS = (
+    exposures,
+    uploads,
+    jobs,
+    reruns,
+    batches,
+    queue,
+    events,
+    results,
+    regions,  # before catalogs, which would take "stars.reg" for a name
+    catalogs,
+    tiles,
+    frames,
+    cutouts,
+    images,
+    psf,
+    photometry,
+    diagnostics,
+    summaries,
+    stars,
+    visits,
+    refcats,
+    webhooks,
+    tokens,
+    instruments,
+    config,
+    health,
+)
 
 DESCRIPTION = """\
 Upload an exposure, submit a job, fetch the calibrated exposure, its star catalogues and statistics.
@@ -112,82 +126,28 @@ def create_app(settings: Settings) -> FastAPI:
     check_bind(settings)
     registry = CollectorRegistry()
 
-    @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        storage = await run_in_threadpool(Storage, settings, _WRITE_PATIENCE)
-        identity = await run_in_threadpool(Authenticator, storage, settings)
-        submissions = Submissions(storage, settings)
-        watcher = JobWatcher(storage, settings)
-        await watcher.start()
-        in_batches = Batches(storage, settings, submissions)
-        app.state.inspector = Inspector(storage, settings, submissions.instruments, submissions.intake.forecaster)
-        app.state.inspecting = CapacityLimiter(4)  # each may unpack 16 MiB
-        app.state.open_streams = OpenStreams(settings.max_owner_event_streams)
-        app.state.table_work = CapacityLimiter(2)  # files of tables made at a time
-        app.state.readiness = Readiness(storage, settings)
-        app.state.metrics = JobMetrics(storage, settings, registry)
-        await run_in_threadpool(app.state.metrics.begin)
-        reader = JobReader(storage.jobs)
-        app.state.services = Services(
-            settings,
-            identity,
-            storage,
-            submissions,
-            in_batches,
-            watcher,
-            reader,
-            ImageWork(storage, settings),
-            Uploads(storage, settings),
-        )
-        try:
-            yield
-        finally:
-            await watcher.stop()
-            await run_in_threadpool(reader.close)
-            await run_in_threadpool(submissions.close)
-            await run_in_threadpool(storage.close)
-
     app = FastAPI(
         title="visitcal",
         summary="Single-visit calibration of astronomical exposures",
         description=DESCRIPTION,
         version=package_version(),
         license_info={"name": "BSD-3-Clause"},
-        lifespan=lifespan,
+        lifespan=partial(opened, settings=settings, registry=registry),
         dependencies=[Depends(authorize), Depends(refuse_unknown_parameters)],
     )
     problems.install(app)
-    for module in (
-        exposures,
-        uploads,
-        jobs,
-        reruns,
-        batches,
-        queue,
-        events,
-        results,
-        regions,  # before catalogs, which would take "stars.reg" for a name
-        catalogs,
-        tiles,
-        cutouts,
-        images,
-        psf,
-        photometry,
-        diagnostics,
-        summaries,
-        stars,
-        visits,
-        refcats,
-        webhooks,
-        tokens,
-        instruments,
-        config,
-        health,
-    ):
+    for module in ROUTERS:
         app.include_router(module.router)
     for router in (datalink.router, scs.router, *vo_routers()):
         app.include_router(router)
     dashboard.install(app)
+    _add_middleware(app, settings, registry)
+    _complete_openapi(app)
+    return app
+
+
+def _add_middleware(app: FastAPI, settings: Settings, registry: CollectorRegistry) -> None:
+    """What each request passes; the last one added comes first."""
     allowed = [host_name(settings.root_url.split("://", 1)[-1])] if settings.root_url else []
     if settings.require_tokens:
         allowed.append("*")  # a page of another site has no token to send
@@ -196,8 +156,6 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(HostGuard, allowed_hosts=allowed)
     app.add_middleware(Observation, metrics=HttpMetrics(registry))
     app.add_middleware(RequestId)
-    _complete_openapi(app)
-    return app
 
 
 def _complete_openapi(app: FastAPI) -> None:
