@@ -1,4 +1,4 @@
-"""Tokens, batches, webhooks, uploads in parts, costs of stages, and what a job knows of them.
+"""Tokens, batches, webhooks, uploads in parts, costs of stages, nights, and what a job knows of them.
 
 Revision: 0003
 Revises: 0002
@@ -12,6 +12,8 @@ from alembic import op
 from sqlalchemy.dialects import postgresql
 
 from service.exposure.sky_region import catalog_index
+from service.jobs.nights import observation
+from service.storage.tables import UtcDateTime
 
 revision = "0003"
 down_revision = "0002"
@@ -40,6 +42,7 @@ _TABLES = (
     "uploads",
     "workers",
     "stage_costs",
+    "observations",
 )
 
 
@@ -159,8 +162,51 @@ def upgrade() -> None:
         sa.Column("seconds_per_megapixel", sa.Double(), nullable=False),
         sa.Column("updated_at", _MOMENT, nullable=False),
     )
+    observations = op.create_table(
+        "observations",
+        sa.Column(
+            "job_pk",
+            sa.BigInteger(),
+            sa.ForeignKey("jobs.pk", ondelete="CASCADE", name="fk_observations_job_pk_jobs"),
+            primary_key=True,
+            autoincrement=False,
+        ),
+        sa.Column("owner", sa.String(255), nullable=False),
+        sa.Column("night", sa.Date(), nullable=False),
+        sa.Column("observed_at", UtcDateTime()),
+        sa.Column("exposure_id", sa.String(40)),
+        sa.Column("instrument", sa.String(255)),
+        sa.Column("band", sa.String(40)),
+        sa.Column("target", sa.String(255)),
+        sa.Column("visit", sa.BigInteger()),
+        sa.Column("detector", sa.Integer()),
+        sa.Column("exposure_time", sa.Double()),
+        sa.Column("is_rate", sa.Boolean(), nullable=False),
+    )
+    op.create_index("ix_observations_owner_night", "observations", ["owner", "night"])
+    _observe(observations)
     _place_stars()
     _tell_of_changes()
+
+
+def _observe(observations: sa.Table) -> None:
+    """Jobs have a night, also those of earlier times."""
+    connection = op.get_bind()
+    parts = (("jobs", "pk", "owner", "spec", "created_at"), ("exposures", "id", "metadata"))
+    jobs, exposures = (sa.table(name, *(sa.column(column) for column in columns)) for name, *columns in parts)
+    kinds = {"spec": _JSON, "metadata": _JSON, "created_at": UtcDateTime()}
+    known = dict(connection.execute(sa.select(exposures.c.id, sa.type_coerce(exposures.c.metadata, _JSON))).all())
+    rows = connection.execute(
+        sa.select(*(sa.type_coerce(c, kinds[c.name]) if c.name in kinds else c for c in jobs.c)).order_by(jobs.c.pk)
+    ).mappings()
+    found = []
+    for job in rows.all():
+        exposure_id = job["spec"]["exposures"][0]["id"] if job["spec"].get("exposures") else None
+        read = (known.get(exposure_id) or {}).get("values", {}) | job["spec"].get("metadata", {})
+        seen = observation(read, job["created_at"]) | {"exposure_id": exposure_id}
+        found.append({"job_pk": job["pk"], "owner": job["owner"], **seen})
+    if found:
+        connection.execute(sa.insert(observations), found)
 
 
 def _place_stars() -> None:

@@ -360,5 +360,6 @@ RULES: dict[str, Rule] = {
     "longitude": longitude,
     "latitude": latitude,
     "elevation": number("OBS-ELEV", "SITEELEV", "HEIGHT", "ALT-OBS", "OBSELEV"),
+    "target": text("OBJECT", "TARGNAME", "TARGET"),
     "unit": unit,
 }

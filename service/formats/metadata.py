@@ -66,6 +66,7 @@ METADATA_KEYS: dict[str, MetadataKey] = {
     "longitude": MetadataKey("number", "deg", "of the observatory, east positive"),
     "latitude": MetadataKey("number", "deg", "of the observatory"),
     "elevation": MetadataKey("number", "m", "of the observatory"),
+    "target": MetadataKey("text", "", "what was looked at, by the name that the observer gave it"),
     "unit": MetadataKey("text", "", "unit of the pixels: adu, electron, nJy or another"),
     "hdu": MetadataKey("text", "", "name or number of the image extension of a file with several"),
 }

@@ -12,6 +12,7 @@ from service.jobs.configuration import CompleteConfig, complete_config, digest
 from service.jobs.errors import IdempotencyMismatchError, JobRequestError, UnknownExposureError, UnknownRefcatError
 from service.jobs.instruments import choose, described, load_instruments
 from service.jobs.limits import QUOTA, check_pixels, limits_of, pixels_of
+from service.jobs.nights import observation
 from service.jobs.references import remote_services
 from service.jobs.request import NO_REFERENCES, USES, JobRequest, dedup_key, job_spec
 from service.jobs.retention import destruction_time
@@ -90,7 +91,7 @@ class _Round:
     references: dict[tuple[Scope, str], RefcatRecord | RemoteService]
     waiting: dict[Scope, int]
     rows: dict[str, dict[str, Any]]
-    furniture: dict[str, tuple[JsonText, list[tuple[str, str, str]]]]
+    furniture: dict[str, tuple[JsonText, list[tuple[str, str, str]], dict[str, Any]]]
     answers: list[tuple[Candidate, str]]
 
 
@@ -187,10 +188,7 @@ class Intake:
         if request.reuse:
             finished = finished_twin(storage, found.transaction, scope, same, destruction_at)
             if finished is not None:
-                if self._claimed(found, candidate, fingerprint, finished.id):
-                    candidate.job = finished
-                    if request.callback is not None:
-                        tell(storage, found.transaction, finished, request.callback)
+                self._answer_with(finished, found, candidate, fingerprint)
                 return
         if request.batch_id is None:
             found.waiting[scope] = self.check_room(found.transaction, scope, 1, found.waiting.get(scope))
@@ -202,32 +200,49 @@ class Intake:
         candidate.created = True
         found.waiting[scope] = found.waiting.get(scope, 0) + 1
         found.answers.append((candidate, job_id))
-        found.furniture[job_id] = candidate.config.text, _inputs(exposures, others, references)
+        seen = _observation(exposures[0], request, found.now)
+        found.furniture[job_id] = candidate.config.text, _inputs(exposures, others, references), seen
         found.rows[job_id] = {
             "id": job_id,
-            "created_at": found.now,
-            "owner": scope.name,
-            "run_id": request.run_id,
-            "batch_id": request.batch_id,
-            "rerun_of": request.rerun_of,
             "dedup_key": same,
-            "priority": request.priority,
             "spec": spec,
-            "max_attempts": self._settings.max_attempts,
-            "time_limit": request.time_limit_s or self._settings.time_limit,
-            "memory_limit_bytes": self._settings.memory_limit_bytes,
             "destruction_at": destruction_at,
             "pixels": pixels,
             "predicted_seconds": seconds,
+            **self._as_asked(found, candidate),
+            **self._start(candidate, seconds),
         }
-        if request.start:
-            expected_end = self._queue.expected_end(scope.name, request.priority, seconds)
-            found.rows[job_id] |= {
-                "predicted_end_at": expected_end,
-                "held_reason": QUOTA if candidate.held else None,
-            }
-        else:
-            found.rows[job_id]["phase"] = Phase.PENDING
+
+    def _answer_with(self, finished: JobRecord, found: _Round, candidate: Candidate, fingerprint: str) -> None:
+        """A job that has ended is the answer to a submission of the same."""
+        if self._claimed(found, candidate, fingerprint, finished.id):
+            candidate.job = finished
+            if candidate.request.callback is not None:
+                tell(self._storage, found.transaction, finished, candidate.request.callback)
+
+    def _as_asked(self, found: _Round, candidate: Candidate) -> dict[str, Any]:
+        """Columns of a job that are the asker's word, or the settings where there is none."""
+        request = candidate.request
+        return {
+            "created_at": found.now,
+            "owner": candidate.scope.name,
+            "run_id": request.run_id,
+            "batch_id": request.batch_id,
+            "rerun_of": request.rerun_of,
+            "priority": request.priority,
+            "max_attempts": self._settings.max_attempts,
+            "time_limit": request.time_limit_s or self._settings.time_limit,
+            "memory_limit_bytes": self._settings.memory_limit_bytes,
+        }
+
+    def _start(self, candidate: Candidate, seconds: float | None) -> dict[str, Any]:
+        """Columns that say whether a job waits for its turn, and when it will probably end."""
+        if not candidate.request.start:
+            return {"phase": Phase.PENDING}
+        return {
+            "predicted_end_at": self._queue.expected_end(candidate.scope.name, candidate.request.priority, seconds),
+            "held_reason": QUOTA if candidate.held else None,
+        }
 
     def _instrument(self, candidate: Candidate, exposure: ExposureRecord) -> dict[str, Any]:
         """What is kept of the instrument of a candidate, whose configuration it completes."""
@@ -310,6 +325,11 @@ def _named(found: _Round, scope: Scope, ids: Sequence[str]) -> list[ExposureReco
             raise UnknownExposureError(exposure_id)
         records.append(record)
     return records
+
+
+def _observation(exposure: ExposureRecord, request: JobRequest, now: datetime) -> dict[str, Any]:
+    said = {name: value for name, value in request.metadata.items() if value is not None}
+    return observation(exposure.metadata.get("values", {}) | said, now) | {"exposure_id": exposure.id}
 
 
 def _inputs(

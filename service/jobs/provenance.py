@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import math
 from typing import TYPE_CHECKING, Any
 
 from service.jobs.configuration import digest
+from service.jobs.nights import utc_of_mjd
 from service.jobs.version import code_version, library_versions
 
 if TYPE_CHECKING:
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 __all__ = ["file_sha256", "identity", "input_documents", "provenance"]
 
 _CHUNK_BYTES = 1 << 20
-# Leap seconds are known for these only; a header with another date is wrong anyway.
-_FIRST_MJD, _LAST_MJD = 41317.0, 88069.0
 
 
 def provenance(
@@ -84,13 +82,14 @@ def input_documents(inputs: Sequence[Mapping[str, Any]], read: Sequence[ReadResu
 def identity(exposure: Exposure) -> dict[str, Any]:
     """What an exposure is of and where it lies, for the summary table; None or NaN where unknown."""
     detector, box = exposure.detector, exposure.bbox
+    observed_at = utc_of_mjd(exposure.visit_info.mjd_mid_tai)
     return {
         "instrument": exposure.visit_info.instrument,
         "band": exposure.filter.band,
         "physical_filter": exposure.filter.physical,
         "visit": exposure.visit_info.visit or None,
         "detector": None if detector is None else detector.id,
-        "observed_at": _utc(exposure.visit_info.mjd_mid_tai),
+        "observed_at": None if observed_at is None else observed_at.isoformat(timespec="milliseconds"),
         "bbox_min_x": box.x0,
         "bbox_min_y": box.y0,
         "bbox_max_x": box.x1,
@@ -107,12 +106,3 @@ def file_sha256(path: Path) -> str:
         while chunk := file.read(_CHUNK_BYTES):
             value.update(chunk)
     return value.hexdigest()
-
-
-def _utc(mjd_tai: float) -> str | None:
-    """ISO 8601 in UTC of a moment in TAI."""
-    if not (math.isfinite(mjd_tai) and _FIRST_MJD <= mjd_tai <= _LAST_MJD):
-        return None
-    from astropy.time import Time  # slow to import, and not every caller comes here
-
-    return f"{Time(mjd_tai, format='mjd', scale='tai').utc.isot}+00:00"

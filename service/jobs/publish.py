@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from service.jobs import forecast, states
+from service.jobs.nights import observation
 from service.storage.errors import BlobLostError
 from service.storage.records import Fence, JobRecord, ProductRecord, utc_now
 
@@ -94,6 +95,9 @@ def _publish(
                 storage.catalogs.insert(transaction, job, file.product, Path(file.path))
         if outcome.summary is not None:
             storage.summaries.insert(transaction, job, outcome.summary, _typed(outcome.identity))
+        if read := outcome.metadata.get("inputs"):
+            values = {name: given["value"] for name, given in read[0]["metadata"].items()}
+            storage.nights.correct(transaction, job, observation(values, job.created_at))
         for kind, body in (("metadata", outcome.metadata), ("provenance", outcome.provenance)):
             if body:
                 storage.job_changes.set_document(transaction, job, kind, body)

@@ -17,6 +17,7 @@ from service.storage.repositories.exposures import ExposureRepository
 from service.storage.repositories.idempotency import IdempotencyRepository
 from service.storage.repositories.job_changes import JobChanges
 from service.storage.repositories.jobs import JobRepository
+from service.storage.repositories.nights import NightRepository
 from service.storage.repositories.operations import OperationsRepository
 from service.storage.repositories.refcats import RefcatRepository
 from service.storage.repositories.retention import RetentionRepository
@@ -58,6 +59,7 @@ class Storage:
         self.catalogs = CatalogRepository(self.database, self.blobs)
         self.stars = StarRepository(self.database)
         self.summaries = SummaryRepository(self.database)
+        self.nights = NightRepository(self.database)
         self.batches = BatchRepository(self.database)
         self.retention = RetentionRepository(self.database)
         self.idempotency = IdempotencyRepository(self.database)

@@ -30,6 +30,7 @@ __all__ = [
     "job_stages",
     "jobs",
     "metadata",
+    "observations",
     "products",
     "refcats",
     "stage_costs",
@@ -192,6 +193,25 @@ job_inputs = sa.Table(
     sa.Column("sha256", _Sha256, nullable=False),
     sa.Index("ix_job_inputs_ref_id", "ref_id"),
     sa.Index("ix_job_inputs_sha256", "sha256"),
+)
+
+# What a job is of and in which night it was taken, known before it runs: by its headers, then as it was read.
+observations = sa.Table(
+    "observations",
+    metadata,
+    _job_key(primary_key=True),
+    sa.Column("owner", _Name, nullable=False),
+    sa.Column("night", sa.Date, nullable=False),
+    sa.Column("observed_at", UtcDateTime),  # middle of the exposure
+    sa.Column("exposure_id", _Id),
+    sa.Column("instrument", _Name),
+    sa.Column("band", sa.String(40)),
+    sa.Column("target", _Name),
+    sa.Column("visit", sa.BigInteger),
+    sa.Column("detector", sa.Integer),
+    sa.Column("exposure_time", sa.Double),  # seconds
+    sa.Column("is_rate", sa.Boolean, nullable=False),  # pixels that do not grow with the exposure time
+    sa.Index("ix_observations_owner_night", "owner", "night"),
 )
 
 job_stages = sa.Table(

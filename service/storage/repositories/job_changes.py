@@ -22,6 +22,7 @@ from service.storage.tables import (
     job_inputs,
     job_stages,
     jobs,
+    observations,
     products,
 )
 
@@ -206,21 +207,34 @@ class JobChanges(Repository):
             )
         transaction.connection.execute(sa.insert(job_documents).values(job_pk=job.pk, kind=kind, body=clean_json(body)))
 
-    def furnish(self, transaction: Transaction, jobs_of: Sequence[tuple[JobRecord, JsonText, Inputs]]) -> None:
-        """Give new jobs their configuration and what they read: kind, id and SHA-256 of each input."""
-        documents = [{"job_pk": job.pk, "kind": "config", "body": config} for job, config, _ in jobs_of]
+    def furnish(
+        self, transaction: Transaction, jobs_of: Sequence[tuple[JobRecord, JsonText, Inputs, Mapping[str, Any]]]
+    ) -> None:
+        """Give new jobs their configuration, what they read (kind, id and SHA-256 of each input), and what it is of."""
+        documents = [{"job_pk": job.pk, "kind": "config", "body": config} for job, config, _, _ in jobs_of]
         if documents:
             transaction.connection.execute(sa.insert(job_documents), documents)
-        rows = [row for job, _, inputs in jobs_of for row in _input_rows(job, inputs)]
+        rows = [row for job, _, inputs, _ in jobs_of for row in _input_rows(job, inputs)]
         if rows:
             transaction.connection.execute(sa.insert(job_inputs), rows)
+        seen = [{"job_pk": job.pk, "owner": job.owner, **observed} for job, _, _, observed in jobs_of]
+        if seen:
+            transaction.connection.execute(sa.insert(observations), seen)
 
-    def refurnish(self, transaction: Transaction, job: JobRecord, config: JsonText, inputs: Inputs) -> None:
+    def refurnish(
+        self,
+        transaction: Transaction,
+        job: JobRecord,
+        config: JsonText,
+        inputs: Inputs,
+        observed: Mapping[str, Any],
+    ) -> None:
         """As `furnish`, in place of what a job had."""
         config_of_job = (job_documents.c.job_pk == job.pk, job_documents.c.kind == "config")
         transaction.connection.execute(sa.delete(job_documents).where(*config_of_job))
-        transaction.connection.execute(sa.delete(job_inputs).where(job_inputs.c.job_pk == job.pk))
-        self.furnish(transaction, [(job, config, inputs)])
+        for table in (job_inputs, observations):
+            transaction.connection.execute(sa.delete(table).where(table.c.job_pk == job.pk))
+        self.furnish(transaction, [(job, config, inputs, observed)])
 
     def add_products(self, transaction: Transaction, job: JobRecord, records: Iterable[ProductRecord]) -> None:
         """Publish files."""

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -102,7 +102,8 @@ class TestExposures:
         exposure = self.add(storage, owner)
         job = make_job(storage, owner)
         with storage.database.write() as transaction:
-            storage.job_changes.furnish(transaction, [(job, JsonText("{}"), [("exposure", exposure, "a" * 64)])])
+            seen = {"night": date(2026, 11, 21), "is_rate": False}
+            storage.job_changes.furnish(transaction, [(job, JsonText("{}"), [("exposure", exposure, "a" * 64)], seen)])
         with pytest.raises(InUseError):
             storage.exposures.delete(owner, exposure)
         with storage.database.write() as transaction:
