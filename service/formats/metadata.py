@@ -106,7 +106,7 @@ def _converted(name: str, key: MetadataKey, value: Any) -> Any:
     if key.type == "integer" and not (number % 1 == 0 and 0 <= number < _INTEGER_END):
         raise FormatError("format.bad_metadata", f"metadata '{name}' is {value!r:.80}, no whole number", key=name)
     if not np.isfinite(number) or (key.positive and number <= 0):
-        kind = f"a positive {key.type}" if key.positive else key.type
+        kind = f"positive {key.type}" if key.positive else key.type
         raise FormatError("format.bad_metadata", f"metadata '{name}' is {value!r:.80}, no {kind}", key=name)
     if key.type == "integer":
         return value if isinstance(value, int) else int(number)
