@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from api.image_work import ImageWork
     from service.identity.authenticator import Authenticator
     from service.jobs.batches import Batches
+    from service.jobs.night_report import Nights
     from service.jobs.submission import Submissions
     from service.jobs.uploads import Uploads
     from service.jobs.watch import JobWatcher
@@ -64,6 +65,8 @@ class Services:
         Pictures, tiles and cut-outs.
     uploads : Uploads
         Files that come in parts.
+    nights : Nights
+        Exposures of a night against those before.
     """
 
     settings: Settings
@@ -75,6 +78,7 @@ class Services:
     reader: JobReader
     images: ImageWork
     uploads: Uploads
+    nights: Nights
 
 
 async def _services(request: Request) -> Services:

@@ -15,6 +15,7 @@ from api.sse import OpenStreams
 from service.identity.authenticator import Authenticator
 from service.jobs.batches import Batches
 from service.jobs.inspector import Inspector
+from service.jobs.night_report import Nights
 from service.jobs.submission import Submissions
 from service.jobs.uploads import Uploads
 from service.jobs.watch import JobWatcher
@@ -72,6 +73,7 @@ async def opened(app: FastAPI, settings: Settings, registry: CollectorRegistry) 
         reader,
         ImageWork(storage, settings),
         Uploads(storage, settings),
+        Nights(storage),
     )
     try:
         yield

@@ -47,6 +47,7 @@ PROBLEM_TYPES: dict[str, ProblemType] = {
         ProblemType("route.method_not_allowed", 405, "This address does not take that method."),
         ProblemType("range.not_satisfiable", 416, "The range lies outside the file."),
         ProblemType("precondition.failed", 412, "The thing has changed since."),
+        ProblemType("night.not_found", 404, "There is no job of that night."),
         ProblemType("visit.not_found", 404, "There is no result of that visit."),
         ProblemType("exposure.not_found", 404, "There is no such exposure."),
         ProblemType("exposure.in_use", 409, "A job needs this exposure."),

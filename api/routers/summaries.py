@@ -27,6 +27,7 @@ def list_summaries(
     owner: Owner,
     instrument: Annotated[str | None, Query(max_length=200)] = None,
     band: Annotated[str | None, Query(max_length=40)] = None,
+    target: Annotated[str | None, Query(max_length=255, description="As the header names it.")] = None,
     since: Annotated[datetime | None, Query(description="Only jobs published at or after this moment.")] = None,
     fields: Annotated[
         str | None, Query(max_length=5000, description="Statistics joined by commas; all by default.")
@@ -40,7 +41,14 @@ def list_summaries(
     names = None if fields is None else [name.strip() for name in fields.split(",") if name.strip()]
     try:
         page = services.storage.summaries.list(
-            owner, instrument=instrument, band=band, since=since, fields=names, after=after, limit=limit
+            owner,
+            instrument=instrument,
+            band=band,
+            target=target,
+            since=since,
+            fields=names,
+            after=after,
+            limit=limit,
         )
     except KeyError as error:
         name = error.args[0]

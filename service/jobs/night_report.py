@@ -145,6 +145,14 @@ class Night:
         """Without results that a later job has replaced."""
         return tuple(exposure for exposure in self.exposures if not exposure.is_superseded)
 
+    def filtered(self, state: str | None = None, *, outside: bool = False) -> tuple[NightExposure, ...]:
+        """Those in a state, or with something outside the limits."""
+        return tuple(
+            exposure
+            for exposure in self.exposures
+            if (state is None or exposure.state == state) and (exposure.outside or not outside)
+        )
+
     @property
     def counts(self) -> dict[str, int]:
         """Exposures by state, and how many of them have something outside the limits."""

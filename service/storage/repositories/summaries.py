@@ -11,7 +11,7 @@ from service.exposure.summary import summary_fields
 from service.storage.json_values import clean_json
 from service.storage.records import JobRecord, Page, Scope
 from service.storage.repositories.base import Repository, visible
-from service.storage.tables import jobs, summaries
+from service.storage.tables import jobs, observations, summaries
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -82,6 +82,7 @@ class SummaryRepository(Repository):
         *,
         instrument: str | None = None,
         band: str | None = None,
+        target: str | None = None,
         since: datetime | None = None,
         fields: Sequence[str] | None = None,
         after: str | None = None,
@@ -93,7 +94,7 @@ class SummaryRepository(Repository):
         ----------
         scope : Scope
             Whose jobs.
-        instrument, band : str, optional
+        instrument, band, target : str, optional
             Only these.
         since : datetime, optional
             Only jobs published at or after this moment.
@@ -107,7 +108,7 @@ class SummaryRepository(Repository):
         Returns
         -------
         Page of dict
-            ``job_id``, ``created_at``, the identity columns and the statistics.
+            ``job_id``, ``target``, ``created_at``, the identity columns and the statistics.
 
         Raises
         ------
@@ -119,12 +120,16 @@ class SummaryRepository(Repository):
             if name not in _FIELDS:
                 raise KeyError(name)
         chosen = [summaries.c[name] for name in (*_IDENTITY, "created_at", *names)]
-        query = sa.select(jobs.c.id.label("job_id"), *chosen).join(jobs, jobs.c.pk == summaries.c.job_pk)
+        query = sa.select(jobs.c.id.label("job_id"), observations.c.target, *chosen)
+        query = query.join(jobs, jobs.c.pk == summaries.c.job_pk)
+        query = query.outerjoin(observations, observations.c.job_pk == summaries.c.job_pk)
         query = query.where(visible(summaries.c.owner, scope))
         if instrument is not None:
             query = query.where(summaries.c.instrument == instrument)
         if band is not None:
             query = query.where(summaries.c.band == band)
+        if target is not None:
+            query = query.where(observations.c.target == target)
         if since is not None:
             query = query.where(summaries.c.created_at >= since)
         if after is not None:
