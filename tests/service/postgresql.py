@@ -33,6 +33,10 @@ class PostgresServer:
     def stop(self, mode: str = "immediate") -> None:
         self._run("pg_ctl", "-D", self._root / "data", "-m", mode, "-w", "stop")
 
+    def let_everybody_in(self) -> None:
+        """Let processes of other users reach the socket."""
+        self._root.chmod(0o755)
+
     def create_database(self, *, template: str = "template1") -> str:
         """Name of a new database."""
         name = f"visitcal_{uuid.uuid4().hex[:12]}"
