@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from service.identity.authenticator import Authenticator
 
 __all__ = [
-    "SESSION_COOKIE",
     "Asker",
     "ListedOwner",
     "Owner",
@@ -28,7 +27,9 @@ __all__ = [
     "authorize",
     "document_access",
     "forbidden",
+    "is_secure",
     "needed",
+    "session_cookie",
 ]
 
 #: Answered to anybody: they tell whether the service works, and nothing else.
@@ -37,8 +38,7 @@ PUBLIC = frozenset({"/healthz", "/readyz", "/uws/availability", "/uws/capabiliti
 ADMIN = frozenset({"/metrics"})
 #: Where a change needs no more than a valid token: the handler compares the scopes themselves.
 OWN_TOKENS = frozenset({"/v1/tokens", "/v1/tokens/{token_id}", "/logout"})
-#: A browser's token: it cannot put one into the header of a picture or of an event stream.
-SESSION_COOKIE = "visitcal_session"
+_SESSION = "visitcal_session"
 
 _HOW_TO = "Send `Authorization: Bearer TOKEN`; the operator makes tokens with `visitcal token create`."
 
@@ -115,15 +115,35 @@ async def _principal(request: Request, authenticator: Authenticator) -> Principa
     return await run_in_threadpool(authenticator.authenticate, bearer.strip(), _address(request))
 
 
-def _session(request: Request) -> str | None:
-    """A browser's token, from its cookie.
+def session_cookie(request: Request) -> str:
+    """Name of the cookie with a browser's token: a browser cannot put one into the header of a picture or a stream.
 
-    A change must come from a page of ours: browsers name the origin of every change, and `HostGuard` lets only our own
-    pass. The cookie is not sent from other sites at all (`SameSite=Strict`), but from other hosts of the same site.
+    With TLS the name makes browsers refuse it from anybody but this very host (``__Host-``): a neighbour in the domain
+    could otherwise log somebody in as themselves.
     """
-    if request.method not in SAFE_METHODS and "origin" not in request.headers:
+    return f"__Host-{_SESSION}" if is_secure(request) else _SESSION
+
+
+def is_secure(request: Request) -> bool:
+    """Whether browsers reach the service by TLS, here or at the proxy in front."""
+    root_url = request.app.state.services.settings.root_url or ""
+    return request.url.scheme == "https" or root_url.startswith("https:")
+
+
+def _session(request: Request) -> str | None:
+    """A browser's token, from its cookie, where one of our pages asks, or the person by an address or a link.
+
+    A cookie goes along wherever a page of the same site asks, and another port of this host is the same site: so a
+    change must name its origin, as browsers do (`HostGuard` lets our own pass alone), and what another page embeds or
+    fetches is asked by nobody.
+    """
+    headers = request.headers
+    if request.method not in SAFE_METHODS and "origin" not in headers:
         return None
-    return request.cookies.get(SESSION_COOKIE)
+    is_ours = headers.get("sec-fetch-site", "none") in ("same-origin", "none")
+    if not is_ours and (headers.get("sec-fetch-mode"), headers.get("sec-fetch-dest")) != ("navigate", "document"):
+        return None
+    return request.cookies.get(session_cookie(request))
 
 
 def _address(request: Request) -> str:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-__all__ = ["HeadAsGet", "HostGuard", "RequestId", "asks_head_only", "host_name"]
+__all__ = ["HeadAsGet", "HostGuard", "NoSniff", "RequestId", "asks_head_only", "host_name"]
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _HEAD_ONLY = "visitcal.head_only"
@@ -113,6 +113,23 @@ class HeadAsGet:
             await self._app(as_get, receive, send_head)
         finally:
             scope.update({name: as_get[name] for name in ("route",) if name in as_get})
+
+
+class NoSniff:
+    """Let no browser take an answer for something else than it says: a line of a log is no script of our pages."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass on, and say so in the answer."""
+
+        async def send_with_header(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message)["X-Content-Type-Options"] = "nosniff"
+            await send(message)
+
+        await self._app(scope, receive, send_with_header)
 
 
 class RequestId:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,12 +20,13 @@ STATIC = Path(__file__).parent / "static"
 _FOREVER = "public, max-age=31536000, immutable"
 
 
-def static_root() -> str:
+@cache
+def static_root(directory: Path = STATIC) -> str:
     """Path under which the files are: it names their digest, so that a browser may keep them for ever."""
     digest = hashlib.sha256()
-    for path in sorted(STATIC.rglob("*")):
+    for path in sorted(directory.rglob("*")):
         if path.is_file():
-            digest.update(path.relative_to(STATIC).as_posix().encode())
+            digest.update(path.relative_to(directory).as_posix().encode())
             digest.update(path.read_bytes())
     return f"/static/{digest.hexdigest()[:16]}"
 
@@ -33,7 +35,6 @@ class _Forever(StaticFiles):
     def file_response(self, *args: Any, **kwargs: Any) -> Response:
         response = super().file_response(*args, **kwargs)
         response.headers["Cache-Control"] = _FOREVER
-        response.headers["X-Content-Type-Options"] = "nosniff"
         return response
 
 

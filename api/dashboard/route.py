@@ -10,6 +10,8 @@ from fastapi import APIRouter
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import RedirectResponse
 from fastapi.routing import APIRoute
+from starlette.datastructures import Headers
+from starlette.requests import Request
 
 from api.dashboard.templating import render
 from api.problems import Problem, problem_of, things
@@ -17,10 +19,10 @@ from api.problems import Problem, problem_of, things
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
-    from starlette.requests import Request
     from starlette.responses import Response
+    from starlette.types import ASGIApp, Receive, Scope, Send
 
-__all__ = ["PageRoute", "page_router"]
+__all__ = ["PageRoute", "instead_of_not_found", "page_router"]
 
 
 class PageRoute(APIRoute):
@@ -63,6 +65,20 @@ def _to_login(request: Request, *, is_part: bool) -> Response:
         return response
     target = f"/login?{urlencode({'next': wanted})}" if request.method == "GET" and wanted != "/" else "/login"
     return RedirectResponse(target, status_code=HTTPStatus.SEE_OTHER)
+
+
+def instead_of_not_found(otherwise: ASGIApp) -> ASGIApp:
+    """What answers an address that nothing has: a page to a browser that goes there, and to all else the API's way."""
+
+    async def not_found(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or "text/html" not in Headers(scope=scope).get("accept", ""):
+            await otherwise(scope, receive, send)
+            return
+        request = Request(scope, receive)
+        page = _problem_page(request, Problem("route.not_found", f"There is no page {request.url.path}."))
+        await page(scope, receive, send)
+
+    return not_found
 
 
 def page_router() -> APIRouter:

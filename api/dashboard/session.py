@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal, TypedDict
 from urllib.parse import parse_qs
 
 from fastapi import Query, Request
 from fastapi.responses import RedirectResponse, Response
 from starlette.concurrency import run_in_threadpool
 
-from api.access import SESSION_COOKIE, Asker
+from api.access import Asker, is_secure, session_cookie
 from api.dashboard.route import page_router
 from api.dashboard.templating import render
 from api.dependencies import Using
@@ -25,6 +25,13 @@ __all__ = ["router"]
 
 router = page_router()
 
+
+class _CookieAttributes(TypedDict):
+    httponly: bool
+    samesite: Literal["lax"]
+    secure: bool
+
+
 _DAYS = 0.5
 _MAX_FORM_BYTES = 16_384
 NextPage = Annotated[str, Query(alias="next", max_length=2000)]
@@ -34,7 +41,7 @@ NextPage = Annotated[str, Query(alias="next", max_length=2000)]
 async def show_login(request: Request, services: Using, next_page: NextPage = "/") -> Response:
     """The form that asks for a token."""
     if not services.identity.is_required:
-        return RedirectResponse(_local(next_page), HTTPStatus.SEE_OTHER)
+        return _see(_local(next_page))
     return render(request, "login.html", next_page=_local(next_page), error=None)
 
 
@@ -50,26 +57,29 @@ async def log_in(request: Request, services: Using) -> Response:
         return render(
             request, "login.html", status=HTTPStatus.UNAUTHORIZED, next_page=_local(next_page), error=str(error)
         )
-    response = RedirectResponse(_local(next_page), HTTPStatus.SEE_OTHER)
-    response.set_cookie(
-        SESSION_COOKIE,
-        await run_in_threadpool(_session_token, services, principal),
-        max_age=int(86400 * _DAYS),
-        httponly=True,
-        samesite="strict",
-        secure=request.url.scheme == "https" or (services.settings.root_url or "").startswith("https:"),
-    )
+    response = _see(_local(next_page))
+    text = await run_in_threadpool(_session_token, services, principal)
+    response.set_cookie(session_cookie(request), text, max_age=int(86400 * _DAYS), **_attributes(request))
     return response
 
 
 @router.post("/logout")
-async def log_out(services: Using, asker: Asker) -> Response:
-    """End the browser's token."""
-    if asker.token_id is not None:
+async def log_out(request: Request, services: Using, asker: Asker) -> Response:
+    """End the browser's token; one that a program shows in a header stays."""
+    if asker.token_id is not None and "authorization" not in request.headers:
         await run_in_threadpool(services.storage.tokens.revoke, asker.scope, asker.token_id)
-    response = RedirectResponse("/login", HTTPStatus.SEE_OTHER)
-    response.delete_cookie(SESSION_COOKIE, httponly=True, samesite="strict")
+    response = _see("/login")
+    response.delete_cookie(session_cookie(request), **_attributes(request))
     return response
+
+
+def _see(address: str) -> Response:
+    return RedirectResponse(address, HTTPStatus.SEE_OTHER, headers={"Cache-Control": "no-store"})
+
+
+def _attributes(request: Request) -> _CookieAttributes:
+    """No script reads it; links from other sites (an alarm by mail) keep the session, forms and pictures do not."""
+    return {"httponly": True, "samesite": "lax", "secure": is_secure(request)}
 
 
 def _session_token(services: Services, principal: Principal) -> str:

@@ -37,8 +37,7 @@ _POLICY = "; ".join(
 )
 PAGE_HEADERS: Mapping[str, str] = {
     "Content-Security-Policy": _POLICY,
-    "Cache-Control": "private, no-cache",
-    "X-Content-Type-Options": "nosniff",
+    "Cache-Control": "no-store",  # after a logout nobody turns back the pages
     "Referrer-Policy": "same-origin",
 }
 

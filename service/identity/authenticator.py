@@ -8,7 +8,7 @@ import time
 from collections import OrderedDict
 from typing import TYPE_CHECKING
 
-from service.identity.errors import AuthenticationError, TooManyFailuresError
+from service.identity.errors import AuthenticationError, EndedTokenError, TooManyFailuresError
 from service.identity.failures import FailureLimiter
 from service.identity.oidc import OidcBearers
 from service.identity.principal import Principal, everything_allowed
@@ -85,6 +85,8 @@ class Authenticator:
             raise TooManyFailuresError(wait)
         try:
             principal = self._look(bearer)
+        except EndedTokenError:
+            raise  # a page that is left open goes on asking after its session
         except AuthenticationError:
             self._failures.note(address)
             raise

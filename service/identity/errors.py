@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["AuthenticationError", "IdentityError", "IssuerUnavailableError", "TooManyFailuresError"]
+__all__ = ["AuthenticationError", "EndedTokenError", "IdentityError", "IssuerUnavailableError", "TooManyFailuresError"]
 
 
 class IdentityError(Exception):
@@ -11,6 +11,10 @@ class IdentityError(Exception):
 
 class AuthenticationError(IdentityError):
     """What was shown opens nothing; the message says no more than the shown text itself tells."""
+
+
+class EndedTokenError(AuthenticationError):
+    """A token that was good once has expired or was revoked: who shows it does not guess."""
 
 
 class IssuerUnavailableError(IdentityError):

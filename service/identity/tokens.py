@@ -7,7 +7,7 @@ import logging
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from service.identity.errors import AuthenticationError
+from service.identity.errors import AuthenticationError, EndedTokenError
 from service.identity.principal import Permission, Principal, effective, in_order
 from service.identity.token_text import digest, new_token, read_token
 from service.storage.errors import StorageUnavailableError
@@ -108,8 +108,10 @@ class Tokens:
             raise AuthenticationError(TYPO)
         stored, now = self._repository.find(token.token_id)
         same = hmac.compare_digest(digest(token.text), _NOBODY if stored is None else stored.sha256)
-        if stored is None or not same or not stored.record.is_valid_at(now):
+        if stored is None or not same:
             raise AuthenticationError(NO_TOKEN)
+        if not stored.record.is_valid_at(now):
+            raise EndedTokenError(NO_TOKEN)
         record = stored.record
         if record.last_used_at is None or record.last_used_at <= now - _TOUCH_EVERY:
             try:

@@ -7,6 +7,7 @@ known here fails until somebody says what of the other owner's is to be put into
 from __future__ import annotations
 
 import json
+import re
 import statistics
 import time
 from io import BytesIO
@@ -14,8 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from astropy.io.votable import parse_single_table
+from fastapi.routing import APIRoute
 from sqlalchemy import event
 
+from api.dashboard.install import PAGES
 from tests.api.conftest import open_house
 from tests.api.tenants import Operation, bearer, files_of, operations, rows_of
 from tests.api.test_description import reference_file
@@ -39,6 +42,8 @@ SKY = {
     "/v1/lightcurves": {"ra": "8.6", "dec": "1.146", "radius": "0.1"},
     "/scs": {"RA": "8.6", "DEC": "1.1", "SR": "9"},
 }
+#: Names of queries of pages that take the id of a job.
+JOBS_IN_QUERIES = {"job", "job_id", "a", "b", "left", "right", "with", "other", "rerun_of", "of"}
 #: Where a change needs no more than the scope `read`.
 OF_ONESELF = {"/v1/tokens", "/v1/tokens/{token_id}"}
 
@@ -280,6 +285,60 @@ def test_every_operation_asks_for_its_scope(town: Town) -> None:
         if (need := expected(operation)) is not None and operation.path not in OF_ONESELF:
             answer = town.send(operation, carol[need])
             assert answer.status_code not in (401, 403), operation.name
+
+
+# -- pages: walked by their routes, as the document is for programs
+
+
+def query_names(dependant: Any) -> list[str]:
+    inner = [name for other in dependant.dependencies for name in query_names(other)]
+    return [field.alias for field in dependant.query_params] + inner
+
+
+def page_routes() -> list[tuple[str, str, list[str], list[str]]]:
+    """Method, path, names in it, and names of queries."""
+    found = []
+    for module in PAGES:
+        for route in module.router.routes:
+            assert isinstance(route, APIRoute)
+            names = re.findall(r"{(\w+)}", route.path)
+            queries = query_names(route.dependant)
+            found += [(method, route.path, names, queries) for method in sorted(route.methods)]
+    assert len(found) > 5
+    return found
+
+
+def test_the_pages_of_a_stranger_show_nothing_and_change_nothing(town: Town) -> None:
+    rows, traces, client = rows_of(town.house, ADA), town.traces(), town.house.client
+    of_ada = {**town.ids, "stage": "psf.measure"}
+    for method, path, names, queries in page_routes():
+        if path in ("/login", "/logout"):
+            continue
+        assert set(names) <= set(of_ada), f"{path}: say here which of ada's things to put into it"
+        address = path.format(**of_ada)
+        jobs = {name: town.ids["job_id"] for name in queries if name in JOBS_IN_QUERIES}
+        answer = client.request(method, address, params=jobs, headers=town.bob, follow_redirects=False)
+        sent = {of_ada[name] for name in names} | set(jobs.values())
+        told = answer.text + json.dumps(dict(answer.headers))
+        assert {trace for trace in traces - sent if trace in told} == set(), (method, path)
+        if sent:
+            assert answer.status_code == 404, (method, path, answer.text)
+            if method == "GET":
+                of_herself = client.get(address, params=jobs, headers=town.ada, follow_redirects=False)
+                assert of_herself.status_code != 404, (path, of_herself.text)
+        assert answer.status_code < 500, (method, path)
+    assert rows_of(town.house, ADA) == rows
+
+
+def test_pages_lead_who_has_no_token_to_the_login(town: Town) -> None:
+    for method, path, names, _queries in page_routes():
+        if path == "/login":
+            continue
+        address = path.format(**dict.fromkeys(names, "x"))
+        answer = town.house.client.request(method, address, follow_redirects=False)
+        assert (answer.status_code, answer.headers["location"][:6]) == (303, "/login"), (method, path)
+        part = town.house.client.request(method, address, headers={"HX-Request": "true"}, follow_redirects=False)
+        assert (part.status_code, part.headers["hx-redirect"]) == (401, "/login"), (method, path)
 
 
 # -- time tells nothing
