@@ -14,7 +14,7 @@ from api.dependencies import refuse_unknown_parameters
 from api.facades import datalink, scs, vo_routers
 from api.facades.dali import CaselessQuery
 from api.lifespan import opened
-from api.middleware import HeadAsGet, HostGuard, RequestId, host_name
+from api.middleware import HeadAsGet, HostGuard, NoSniff, RequestId, host_name
 from api.observation import Observation
 from api.routers import (
     batches,
@@ -29,6 +29,7 @@ from api.routers import (
     images,
     instruments,
     jobs,
+    nights,
     photometry,
     psf,
     queue,
@@ -76,6 +77,7 @@ ROUTERS = (
     photometry,
     diagnostics,
     summaries,
+    nights,
     stars,
     visits,
     refcats,
@@ -155,6 +157,7 @@ def _add_middleware(app: FastAPI, settings: Settings, registry: CollectorRegistr
     app.add_middleware(HeadAsGet)
     app.add_middleware(HostGuard, allowed_hosts=allowed)
     app.add_middleware(Observation, metrics=HttpMetrics(registry))
+    app.add_middleware(NoSniff)
     app.add_middleware(RequestId)
 
 
