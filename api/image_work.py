@@ -16,7 +16,7 @@ from api.problems import Problem
 from service import formats
 from service.formats.background_plane import write_background_plane
 from service.formats.compressed import write_compressed
-from service.formats.pyramid import Pyramid, write_pyramid
+from service.formats.pyramid import Pyramid, write_bit_pyramid, write_pyramid
 from service.formats.sections import ImageFile
 from service.formats.stretch import Limits, find_limits
 from service.jobs.version import code_version
@@ -124,13 +124,20 @@ class ImageWork:
             yield ImageFile(source)
 
     async def from_pyramid(
-        self, key: str, job: JobRecord, stored: ProductRecord, plane: str | None, work: Callable[[Pyramid], T]
+        self,
+        key: str,
+        job: JobRecord,
+        stored: ProductRecord,
+        plane: str | None,
+        work: Callable[[Pyramid], T],
+        *,
+        bits: bool = False,
     ) -> T:
-        """What can be drawn from the pyramid of a plane, which is built where it is not there."""
+        """What can be drawn from the pyramid of a plane, which is built where it is not there; of a mask's bits too."""
 
         def make(path: Path) -> None:
             with self.opened(job, stored) as image:
-                write_pyramid(path, image.plane(plane))
+                (write_bit_pyramid if bits else write_pyramid)(path, image.plane(plane))
 
         def drawn_if_there() -> T | None:
             found = self.derived.find(key)

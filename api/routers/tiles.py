@@ -1,4 +1,4 @@
-"""Tile pyramids of images for deep-zoom viewers, in any stretch."""
+"""Tile pyramids of images for deep-zoom viewers, in any stretch, and of mask planes to lay over them."""
 
 from __future__ import annotations
 
@@ -15,12 +15,15 @@ from api.picture_options import Look, TileLook
 from api.problems import Problem
 from api.responses import problems
 from service.formats import FormatError
+from service.formats.overlay import tint_png
 from service.formats.preview import encode_picture
 from service.formats.pyramid import TILE, Pyramid
 from service.formats.stretch import shade
 
 if TYPE_CHECKING:
-    from service.storage.records import JobRecord
+    from collections.abc import Callable
+
+    from service.storage.records import JobRecord, ProductRecord
 
 __all__ = ["router"]
 
@@ -40,20 +43,29 @@ Column = Annotated[int, Path(ge=0, le=1_000_000, description="Column of the tile
 Row = Annotated[int, Path(ge=0, le=1_000_000, description="Row of the tile from the top.")]
 
 
+MaskName = Annotated[str, Path(pattern="^[A-Z][A-Z0-9_]{0,49}$", description="Mask plane.", examples=["SAT"])]
+
+
 @router.get("/tiles.dzi", response_class=Response, responses={200: {"content": {"application/xml": _TEXT}}, **_ANSWERS})
 async def get_tile_descriptor(
     request: Request, services: Using, job: Job, product: Product, look: TileLook
 ) -> Response:
     """The pyramid as Deep Zoom descriptor: give its address, with the look in the query, to OpenSeadragon."""
+    stored = await run_in_threadpool(services.images.stored, job, product)
+    return await _descriptor(request, services, job, stored, look.plane)
+
+
+async def _descriptor(
+    request: Request, services: Services, job: JobRecord, stored: ProductRecord, plane: str | None
+) -> Response:
     images = services.images
-    stored = await run_in_threadpool(images.stored, job, product)
-    key = content_key("dzi", stored.sha256, look.plane)
+    key = content_key("dzi", stored.sha256, plane)
     if (unchanged := not_modified(request, f'"{key}"')) is not None:
         return unchanged
 
     def size() -> tuple[int, int]:
         with images.opened(job, stored) as image:
-            box = image.plane(look.plane).bbox
+            box = image.plane(plane).bbox
             return box.width, box.height
 
     try:
@@ -95,10 +107,54 @@ async def _tile(
         limits = images.limits(key, pyramid, look.style.limits)
         return encode_picture(shade(tile, replace(look.style, limits=limits)), "png")
 
+    return await _drawn_tile(services, job, stored, key, etag, look.plane, drawn)
+
+
+async def _drawn_tile(
+    services: Services,
+    job: JobRecord,
+    stored: ProductRecord,
+    key: str,
+    etag: str,
+    plane: str | None,
+    drawn: Callable[[Pyramid], bytes],
+    *,
+    bits: bool = False,
+) -> Response:
     try:
-        content = await images.from_pyramid(key, job, stored, look.plane, drawn)
+        content = await services.images.from_pyramid(key, job, stored, plane, drawn, bits=bits)
     except LookupError as error:
         raise Problem("image.no_tile", f"{str(error).capitalize()}.") from None
     except (FormatError, ValueError) as error:
         raise image_problem(error) from error
     return Response(content, media_type="image/png", headers=immutable(etag))
+
+
+@router.get(
+    "/mask/{plane}.dzi", response_class=Response, responses={200: {"content": {"application/xml": _TEXT}}, **_ANSWERS}
+)
+async def get_mask_descriptor(
+    request: Request, services: Using, job: Job, product: Product, plane: MaskName
+) -> Response:
+    """A mask plane of an image that has a mask, as Deep Zoom descriptor, to be laid over it."""
+    stored = await run_in_threadpool(services.images.stored, job, product)
+    return await _descriptor(request, services, job, stored, "mask")
+
+
+@router.get("/mask/{plane}_files/{z}/{x}_{y}.png", response_class=Response, responses=_TILE)
+async def get_mask_tile(
+    request: Request, services: Using, job: Job, product: Product, plane: MaskName, z: Level, x: Column, y: Row
+) -> Response:
+    """A tile of a mask plane: half transparent where any pixel of a block has it, else nothing."""
+    stored = await run_in_threadpool(services.images.stored, job, product)
+    key = content_key("bits", stored.sha256)
+    etag = f'"{content_key(key, plane, z, x, y)}"'
+    if (unchanged := not_modified(request, etag)) is not None:
+        return unchanged
+
+    def drawn(pyramid: Pyramid) -> bytes:
+        if plane not in pyramid.planes:
+            raise FormatError("image.no_plane", f"the mask has no plane {plane}; it has {', '.join(pyramid.planes)}")
+        return tint_png((pyramid.tile(z, x, y) >> pyramid.planes[plane]) & 1 == 1, plane)
+
+    return await _drawn_tile(services, job, stored, key, etag, "mask", drawn, bits=True)

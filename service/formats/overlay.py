@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from service.exposure.wcs import Wcs
     from service.formats.marks import Marks
 
-__all__ = ["Frame", "draw_marks", "draw_residuals", "residuals", "tint"]
+__all__ = ["Frame", "draw_marks", "draw_residuals", "residuals", "tint", "tint_color", "tint_png"]
 
 #: Tints of mask planes, those of Rubin's display; others are purple.
 _TINTS = {
@@ -105,6 +106,35 @@ def tint(picture: Image.Image, bits: NDArray[np.int32], planes: Mapping[str, int
         color = Image.new("RGB", result.size, _TINTS.get(name, _OTHER_TINT))
         result.paste(color, mask=Image.fromarray(np.ascontiguousarray(opacity)))
     return result
+
+
+def tint_color(name: str) -> tuple[int, int, int]:
+    """Colour of a mask plane."""
+    return _TINTS.get(name, _OTHER_TINT)
+
+
+def tint_png(is_set: NDArray[np.bool_], name: str) -> bytes:
+    """A picture to lay over another: the tint of a mask plane where it is set, nothing elsewhere.
+
+    Parameters
+    ----------
+    is_set : ndarray of bool, shape (height, width)
+        Of the pixels, y upwards.
+    name : str
+        The plane.
+
+    Returns
+    -------
+    bytes
+        PNG file.
+    """
+    from PIL import Image
+
+    picture = Image.fromarray(np.ascontiguousarray(is_set[::-1]).astype(np.uint8), "P")
+    picture.putpalette(bytes((0, 0, 0, *tint_color(name))))
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG", bits=1, transparency=bytes((0, round(255 * _OPACITY))))
+    return buffer.getvalue()
 
 
 def draw_marks(picture: Image.Image, frame: Frame, marks: Marks) -> None:

@@ -16,7 +16,16 @@ if TYPE_CHECKING:
     from service.exposure.geometry import Box
     from service.formats.sections import Plane
 
-__all__ = ["PICTURE_TYPES", "binned_bits", "binned_plane", "block_mean", "block_side", "encode_picture", "preview_png"]
+__all__ = [
+    "PICTURE_TYPES",
+    "binned_bits",
+    "binned_plane",
+    "block_bits",
+    "block_mean",
+    "block_side",
+    "encode_picture",
+    "preview_png",
+]
 
 #: Media types of pictures by the suffix of their addresses.
 PICTURE_TYPES = {"png": "image/png", "jpg": "image/jpeg"}
@@ -97,10 +106,11 @@ def binned_plane(plane: Plane, box: Box, step: int) -> NDArray[np.float32]:
 
 def binned_bits(plane: Plane, box: Box, step: int) -> NDArray[np.int32]:
     """The bits that any pixel of a block has, of a box of a stored mask; parameters as of `binned_plane`."""
-    return np.concatenate([_bits_of(plane.read(stripe), step) for stripe in plane.stripes(box, step)])
+    return np.concatenate([block_bits(plane.read(stripe), step) for stripe in plane.stripes(box, step)])
 
 
-def _bits_of(mask: NDArray[Any], step: int) -> NDArray[np.int32]:
+def block_bits(mask: NDArray[Any], step: int) -> NDArray[np.int32]:
+    """The bits that any pixel of a square block has; parameters as of `block_mean`."""
     rows = np.bitwise_or.reduceat(mask.astype(np.int32), np.arange(0, mask.shape[0], step), axis=0)
     return np.bitwise_or.reduceat(rows, np.arange(0, mask.shape[1], step), axis=1)
 

@@ -13,22 +13,22 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 
 from service.exposure.geometry import Box
-from service.formats.preview import block_mean
+from service.formats.preview import block_bits, block_mean
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from numpy.typing import NDArray
 
     from service.formats.sections import Plane
 
-__all__ = ["TILE", "Pyramid", "write_pyramid"]
+__all__ = ["TILE", "Pyramid", "write_bit_pyramid", "write_pyramid"]
 
 #: Side of a tile, pixels.
 TILE = 256
 _TILE_BYTES = 4 * TILE * TILE
-_HEAD_BYTES = 512
+_HEAD_BYTES = 4096
 _OVERVIEW = 1024
 
 
@@ -72,45 +72,76 @@ def write_pyramid(path: Path, plane: Plane) -> None:
     plane : Plane
         Its values are those of `Plane.values`.
     """
+
+    def defined(stripe: Box) -> NDArray[Any]:
+        values = plane.values(stripe)
+        return np.where(np.isfinite(values), values, np.float32(np.nan))
+
+    _write(path, plane, defined, _Kind(np.dtype(np.float32), np.nan, block_mean))
+
+
+def write_bit_pyramid(path: Path, plane: Plane) -> None:
+    """Write the pyramid of a stored mask: int32, at every level the bits that any pixel of a block has.
+
+    Parameters
+    ----------
+    path : Path
+        Overwritten.
+    plane : Plane
+        A mask.
+    """
+    _write(path, plane, lambda stripe: plane.read(stripe).astype(np.int32), _Kind(np.dtype(np.int32), 0, block_bits))
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """Type of the pixels of a pyramid, what stands beyond the image, and how a level becomes the one half as large."""
+
+    dtype: np.dtype[Any]
+    empty: float
+    halve: Callable[[NDArray[Any], int], NDArray[Any]]
+
+
+def _write(path: Path, plane: Plane, read: Callable[[Box], NDArray[Any]], kind: _Kind) -> None:
     box = plane.bbox
     levels = _levels(box.width, box.height)
-    head = json.dumps({"width": box.width, "height": box.height, "mask": bool(plane.mask_planes)}).encode()
+    about = {"width": box.width, "height": box.height, "planes": plane.mask_planes, "dtype": kind.dtype.name}
     with path.open("wb") as file:
-        file.write(head.ljust(_HEAD_BYTES))
-        writer = _Writer(file, levels)
+        file.write(json.dumps(about).encode().ljust(_HEAD_BYTES))
+        writer = _Writer(file, levels, kind)
         for top in range(box.height, 0, -TILE):
             stripe = Box(box.x0, box.y0 + max(0, top - TILE), box.width, min(TILE, top))
-            values = plane.values(stripe)[::-1]
-            writer.add(len(levels) - 1, np.where(np.isfinite(values), values, np.float32(np.nan)))
+            writer.add(len(levels) - 1, read(stripe)[::-1])
 
 
 class _Writer:
     """Takes rows of tiles of the largest level, and makes those of the others of them."""
 
-    def __init__(self, file: BinaryIO, levels: list[_Level]) -> None:
+    def __init__(self, file: BinaryIO, levels: list[_Level], kind: _Kind) -> None:
         self._file = file
         self._levels = levels
+        self._kind = kind
         self._done = [0] * len(levels)
-        self._half: list[list[NDArray[np.float32]]] = [[] for _ in levels]
+        self._half: list[list[NDArray[Any]]] = [[] for _ in levels]
 
-    def add(self, number: int, rows: NDArray[np.float32]) -> None:
+    def add(self, number: int, rows: NDArray[Any]) -> None:
         level = self._levels[number]
         self._file.seek(_HEAD_BYTES + (level.first + self._done[number] * level.columns) * _TILE_BYTES)
-        tiles = np.full((TILE, level.columns * TILE), np.nan, np.float32)
+        tiles = np.full((TILE, level.columns * TILE), self._kind.empty, self._kind.dtype)
         tiles[: len(rows), : level.width] = rows
         for column in range(level.columns):
             self._file.write(np.ascontiguousarray(tiles[:, column * TILE : (column + 1) * TILE]).data)
         self._done[number] += 1
         if number > 0:
             waiting = self._half[number - 1]
-            waiting.append(block_mean(rows, 2))
+            waiting.append(self._kind.halve(rows, 2))
             if len(waiting) == 2 or self._done[number] == level.rows:
                 self._half[number - 1] = []
                 self.add(number - 1, np.concatenate(waiting))
 
 
 class Pyramid:
-    """A file of `write_pyramid`, open for reading.
+    """A file of `write_pyramid` or `write_bit_pyramid`, open for reading.
 
     Parameters
     ----------
@@ -124,15 +155,21 @@ class Pyramid:
         head: dict[str, Any] = json.loads(file.read(_HEAD_BYTES))
         self.width: int = head["width"]
         self.height: int = head["height"]
-        self.is_mask: bool = head["mask"]
+        self.planes: dict[str, int] = head["planes"]
+        self._dtype = np.dtype(head["dtype"])
         self._levels = _levels(self.width, self.height)
+
+    @property
+    def is_mask(self) -> bool:
+        """Whether it is of a mask."""
+        return bool(self.planes)
 
     @property
     def top(self) -> int:
         """Number of the level with all pixels."""
         return len(self._levels) - 1
 
-    def tile(self, z: int, x: int, y: int) -> NDArray[np.float32]:
+    def tile(self, z: int, x: int, y: int) -> NDArray[Any]:
         """A tile, with rows upwards; those at the right and at the lower edge are smaller.
 
         Parameters
@@ -153,7 +190,7 @@ class Pyramid:
         if not (0 <= x < level.columns and 0 <= y < level.rows):
             raise LookupError(f"level {z} has {level.columns} x {level.rows} tiles")
         self._file.seek(_HEAD_BYTES + (level.first + y * level.columns + x) * _TILE_BYTES)
-        pixels = np.frombuffer(self._file.read(_TILE_BYTES), np.float32).reshape(TILE, TILE)
+        pixels = np.frombuffer(self._file.read(_TILE_BYTES), self._dtype).reshape(TILE, TILE)
         return pixels[: level.height - y * TILE, : level.width - x * TILE][::-1]
 
     def overview(self) -> NDArray[np.float32]:
