@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
-from datetime import datetime
+from datetime import date, datetime
 from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
@@ -13,7 +14,19 @@ from service.storage.records import utc_now
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["FILTERS", "NOTHING", "ago", "file_size", "number", "seconds", "utc"]
+__all__ = [
+    "FILTERS",
+    "NOTHING",
+    "ago",
+    "as_json",
+    "day",
+    "file_size",
+    "number",
+    "seconds",
+    "significant",
+    "stage",
+    "utc",
+]
 
 NOTHING = Markup('<span class="nothing" title="not measured"><span aria-hidden="true">–</span></span>')
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
@@ -70,10 +83,38 @@ def file_size(value: float | None) -> Markup | str:
     return f"{value:.1f} TB"
 
 
+def significant(value: Any, digits: int = 5) -> Markup | str:
+    """A value of any kind and size: numbers with so many digits that count, ``1.2346e-05`` where they are small."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float) and math.isfinite(value):
+        return f"{value:.{digits}g}".replace("-", "−")
+    return number(value) if value is None or isinstance(value, int | float) else str(value)
+
+
+def as_json(value: Any) -> str:
+    """A value of a configuration as one would write it there."""
+    return json.dumps(value, ensure_ascii=False)
+
+
+def day(night: date, *, short: bool = False) -> str:
+    """A date in words: ``21 November 2026``, or ``21 Nov``."""
+    return f"{night.day} {night:%b}" if short else f"{night.day} {night:%B %Y}"
+
+
+def stage(name: str) -> str:
+    """A stage of the calibration in words: ``psf: first pass``."""
+    return name.replace(".", ": ").replace("_", " ")
+
+
 FILTERS: dict[str, Callable[..., Any]] = {
     "number": number,
     "utc": utc,
     "ago": ago,
     "seconds": seconds,
     "file_size": file_size,
+    "day": day,
+    "stage": stage,
+    "significant": significant,
+    "as_json": as_json,
 }
