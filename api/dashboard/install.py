@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from api.dashboard import queue, session, tonight
+from api.dashboard import failure, job, job_layers, job_stars, queue, session, tonight, upload
 from api.dashboard.assets import static_application, static_root
+from api.dashboard.route import instead_of_not_found
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
-__all__ = ["install"]
+__all__ = ["PAGES", "install"]
+
+PAGES = (tonight, job, job_layers, job_stars, queue, upload, failure, session)
 
 
 def install(app: FastAPI) -> None:
     """Add the pages, and their files."""
-    for module in (tonight, queue, session):
+    for module in PAGES:
         app.include_router(module.router)
     app.mount(static_root(), static_application(), name="static")
+    app.router.default = instead_of_not_found(app.router.default)

@@ -23,6 +23,8 @@ __all__ = [
     "file_size",
     "number",
     "seconds",
+    "sentence",
+    "signed",
     "significant",
     "stage",
     "utc",
@@ -102,6 +104,19 @@ def day(night: date, *, short: bool = False) -> str:
     return f"{night.day} {night:%b}" if short else f"{night.day} {night:%B %Y}"
 
 
+def signed(value: float | None, digits: int = 3, unit: str = "") -> Markup | str:
+    """A difference with its sign, unless it is none at these decimals."""
+    if value is None or not math.isfinite(value):
+        return NOTHING
+    rounded = round(value, digits) + 0.0
+    return Markup("{}{}").format("+" if rounded > 0 else "", number(rounded, digits, unit))
+
+
+def sentence(text: str) -> str:
+    """A message that begins with a capital."""
+    return text[:1].upper() + text[1:]
+
+
 def stage(name: str) -> str:
     """A stage of the calibration in words: ``psf: first pass``."""
     return name.replace(".", ": ").replace("_", " ")
@@ -114,6 +129,8 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "seconds": seconds,
     "file_size": file_size,
     "day": day,
+    "signed": signed,
+    "sentence": sentence,
     "stage": stage,
     "significant": significant,
     "as_json": as_json,
