@@ -156,10 +156,7 @@ def _measure(service: Service, client: Client, path: Path, jobs: int) -> dict[st
 def _run(client: Client, path: Path) -> dict[str, float]:
     exposure = client.upload(path)
     job = client.submit(exposure["id"], references="gaia", force=True)
-    job.wait()
-    if job.phase != "COMPLETED":
-        raise SystemExit(f"{job.phase}: {job.refresh()['error']}")
-    seconds: dict[str, float] = job.metadata()["cpu_seconds"]
+    seconds: dict[str, float] = job.wait().metadata["cpu_seconds"]
     return seconds
 
 

@@ -6,28 +6,75 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from visitcal.client import Client
-    from visitcal.errors import ApiError, AuthenticationError, JobFailedError, ServiceUnreachableError, VisitcalError
-    from visitcal.job import JobHandle
+    from visitcal.batch import AsyncBatch, Batch
+    from visitcal.client import AsyncClient, Client
+    from visitcal.errors import (
+        ApiError,
+        AuthenticationError,
+        CalibrationFailedError,
+        ConflictError,
+        FetchFailedError,
+        JobFailedError,
+        NotFoundError,
+        RequestRefusedError,
+        ServerError,
+        ServiceUnreachableError,
+        UploadInterruptedError,
+        VisitcalError,
+        WaitTimeoutError,
+    )
+    from visitcal.event_stream import JobEvent
+    from visitcal.job import AsyncJob, Job
+    from visitcal.result import AsyncResult, Result
 
 __all__ = [
     "ApiError",
+    "AsyncBatch",
+    "AsyncClient",
+    "AsyncJob",
+    "AsyncResult",
     "AuthenticationError",
+    "Batch",
+    "CalibrationFailedError",
     "Client",
+    "ConflictError",
+    "FetchFailedError",
+    "Job",
+    "JobEvent",
     "JobFailedError",
-    "JobHandle",
+    "NotFoundError",
+    "RequestRefusedError",
+    "Result",
+    "ServerError",
     "ServiceUnreachableError",
+    "UploadInterruptedError",
     "VisitcalError",
+    "WaitTimeoutError",
 ]
 
 _HOMES = {
     "ApiError": "visitcal.errors",
+    "AsyncBatch": "visitcal.batch",
+    "AsyncClient": "visitcal.client",
+    "AsyncJob": "visitcal.job",
+    "AsyncResult": "visitcal.result",
     "AuthenticationError": "visitcal.errors",
+    "Batch": "visitcal.batch",
+    "CalibrationFailedError": "visitcal.errors",
     "Client": "visitcal.client",
+    "ConflictError": "visitcal.errors",
+    "FetchFailedError": "visitcal.errors",
+    "Job": "visitcal.job",
+    "JobEvent": "visitcal.event_stream",
     "JobFailedError": "visitcal.errors",
-    "JobHandle": "visitcal.job",
+    "NotFoundError": "visitcal.errors",
+    "RequestRefusedError": "visitcal.errors",
+    "Result": "visitcal.result",
+    "ServerError": "visitcal.errors",
     "ServiceUnreachableError": "visitcal.errors",
+    "UploadInterruptedError": "visitcal.errors",
     "VisitcalError": "visitcal.errors",
+    "WaitTimeoutError": "visitcal.errors",
 }
 
 

@@ -2,40 +2,39 @@
 
 from __future__ import annotations
 
-import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from visitcal.errors import WaitTimeoutError
+from visitcal.operations import Awaiting, Blocking, Connected, operation
+from visitcal.waiting import Deadline, change
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from visitcal.documents import BatchDocument
-    from visitcal.transport import Transport
+    from visitcal.drivers import Driver
+    from visitcal.steps import Flow
 
-__all__ = ["BatchHandle"]
-
-LONGEST_POLL_S = 25
+__all__ = ["AsyncBatch", "Batch", "BatchOperations"]
 
 
-class BatchHandle:
+class BatchOperations(Connected):
     """A batch: look at it, wait for it, stop it, remove it. `visitcal.Client.jobs` lists its jobs.
 
     Parameters
     ----------
-    transport : Transport
+    driver : Driver
         Connection to the service.
     document : BatchDocument
         As last received; `refresh` and `wait` replace it.
     """
 
-    def __init__(self, transport: Transport, document: BatchDocument) -> None:
-        self._transport = transport
+    def __init__(self, driver: Driver, document: BatchDocument) -> None:
+        super().__init__(driver)
         self.document = document
 
     def __repr__(self) -> str:
-        return f"<BatchHandle {self.id} {self.phases}>"
+        return f"<{type(self).__name__} {self.id} {self.phases}>"
 
     @property
     def id(self) -> str:
@@ -52,15 +51,17 @@ class BatchHandle:
         """Whether any job has still to end."""
         return self.document["active"]
 
-    def refresh(self) -> BatchDocument:
+    @operation
+    def refresh(self) -> Flow[BatchDocument]:
         """Ask for the present state."""
-        self.document = self._request("GET").json()
+        self.document = yield from self._transport.get(self._path)
         return self.document
 
+    @operation
     def wait(
         self, timeout: float | None = None, *, on_update: Callable[[BatchDocument], None] | None = None
-    ) -> BatchHandle:
-        """Block until all jobs have ended, well or not: see `phases` and ``document["failures"]``.
+    ) -> Flow[BatchDocument]:
+        """Wait until all jobs have ended, well or not: see `phases` and ``document["failures"]``.
 
         Parameters
         ----------
@@ -74,34 +75,35 @@ class BatchHandle:
         WaitTimeoutError
             Some are still active after `timeout`.
         """
-        deadline = None if timeout is None else time.monotonic() + timeout
+        deadline = Deadline(timeout)
         if on_update is not None:
             on_update(self.document)
         while self.is_active:
-            left = LONGEST_POLL_S if deadline is None else deadline - time.monotonic()
-            if left <= 0:
-                raise WaitTimeoutError(f"batch {self.id} is still active")
-            pause = min(max(left, 0.1), LONGEST_POLL_S)
-            response = self._request(
-                "GET",
-                params={"wait": round(pause, 2)},
-                headers={"If-None-Match": f'"{self.document["version"]}"'},
-                timeout=pause + 15,
-            )
-            if response.status_code != 304:
-                self.document = response.json()
-                if on_update is not None:
-                    on_update(self.document)
-        return self
-
-    def abort(self) -> BatchDocument:
-        """Stop all jobs that have not ended; a batch that has ended stays as it is (`ConflictError`)."""
-        self.document = self._request("POST", "/abort").json()
+            document = yield from change(self._transport, self._path, self.document, deadline)
+            if document is not self.document and on_update is not None:
+                on_update(document)
+            self.document = document
         return self.document
 
-    def delete(self) -> None:
-        """Remove the ended batch with its jobs and their products; an active one is aborted."""
-        self._request("DELETE")
+    @operation
+    def abort(self) -> Flow[BatchDocument]:
+        """Stop all jobs that have not ended; a batch that has ended stays as it is (`ConflictError`)."""
+        self.document = (yield from self._transport.request("POST", f"{self._path}/abort")).json()
+        return self.document
 
-    def _request(self, method: str, part: str = "", **options: Any) -> Any:
-        return self._transport.request(method, f"/v1/batches/{quote(self.id, safe='')}{part}", **options)
+    @operation
+    def delete(self) -> Flow[None]:
+        """Remove the ended batch with its jobs and their products; an active one is aborted."""
+        yield from self._transport.request("DELETE", self._path)
+
+    @property
+    def _path(self) -> str:
+        return f"/v1/batches/{quote(self.id, safe='')}"
+
+
+class Batch(BatchOperations, Blocking):
+    """A batch of a `visitcal.Client`."""
+
+
+class AsyncBatch(BatchOperations, Awaiting):
+    """A batch of a `visitcal.AsyncClient`."""

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator
 
-    from visitcal.job import JobHandle
+    from visitcal.job import Job
 
 __all__ = ["kernel_cache", "run"]
 
@@ -92,12 +92,12 @@ def _simulate(options: argparse.Namespace, directory: Path) -> tuple[dict[str, P
     return write_simulation(simulation, directory), truth
 
 
-def _keep(job: JobHandle, files: dict[str, Path], directory: Path) -> None:
+def _keep(job: Job, files: dict[str, Path], directory: Path) -> None:
     directory.mkdir(parents=True, exist_ok=True)
     for path in files.values():
         shutil.copy2(path, directory)
-    for product in job.products():
-        job.download(product["id"], directory)
+    for product in job.result.products():
+        job.result.download(product["id"], directory)
 
 
 def kernel_cache() -> Path:

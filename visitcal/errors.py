@@ -8,10 +8,12 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from visitcal.documents import JobDocument
+    from visitcal.result import AsyncResult, Result
 
 __all__ = [
     "ApiError",
     "AuthenticationError",
+    "CalibrationFailedError",
     "ConflictError",
     "FetchFailedError",
     "JobFailedError",
@@ -66,11 +68,24 @@ class ApiError(VisitcalError):
         HTTP status.
     problem : mapping
         The document as received: ``type``, ``title``, ``status``, ``detail``, ``code`` and what the kind of error adds.
+    request_id : str, optional
+        Id under which the request stands in the service's log.
+    retry_after : float, optional
+        Seconds after which the service asks to come again.
     """
 
-    def __init__(self, status: int, problem: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        status: int,
+        problem: Mapping[str, Any],
+        *,
+        request_id: str | None = None,
+        retry_after: float | None = None,
+    ) -> None:
         self.status = status
         self.problem = dict(problem)
+        self.request_id = request_id
+        self.retry_after = retry_after
         super().__init__(self._sentence())
 
     @property
@@ -125,31 +140,42 @@ class ServerError(ApiError):
 
 
 class JobFailedError(VisitcalError):
-    """The job ended without a full result.
+    """The job ended without a full result: it was aborted, archived, or failed (`CalibrationFailedError`).
 
     Parameters
     ----------
     document : JobDocument
-        The job as it ended; its ``error`` says why, its ``products`` what there is all the same.
+        The job as it ended; its ``error`` says why.
+    result : Result or AsyncResult
+        What there is all the same.
     """
 
-    def __init__(self, document: JobDocument) -> None:
+    def __init__(self, document: JobDocument, result: Result | AsyncResult) -> None:
         self.document = document
         self.error = document["error"]
+        self.result = result
         message = f"job {document['id']} ended as {document['phase']}"
         if self.error is not None:
             message += f": {self.error['message']} [{self.error['code']}]"
         super().__init__(message)
 
 
-def error_of(status: int, problem: Mapping[str, Any]) -> ApiError:
+class CalibrationFailedError(JobFailedError):
+    """The data did not allow more: ``error`` has code, stage and numbers, ``result`` the partial products."""
+
+
+def error_of(
+    status: int, problem: Mapping[str, Any], *, request_id: str | None = None, retry_after: float | None = None
+) -> ApiError:
     """The exception that stands for an answer of the service."""
+    return _kind(status)(status, problem, request_id=request_id, retry_after=retry_after)
+
+
+def _kind(status: int) -> type[ApiError]:
     if status in (404, 410):
-        return NotFoundError(status, problem)
+        return NotFoundError
     if status in (409, 412):
-        return ConflictError(status, problem)
+        return ConflictError
     if status in (401, 403):
-        return AuthenticationError(status, problem)
-    if status >= 500:
-        return ServerError(status, problem)
-    return RequestRefusedError(status, problem)
+        return AuthenticationError
+    return ServerError if status >= 500 else RequestRefusedError

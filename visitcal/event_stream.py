@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import random
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import httpx
 
-from visitcal.errors import ServiceUnreachableError
+from visitcal.errors import ApiError
+from visitcal.steps import Close, Item, Open, Opened, Pause, Read, Request
+from visitcal.transport import checked
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator
+    from collections.abc import Collection, Iterator
 
+    from visitcal.steps import Listing
     from visitcal.transport import Transport
 
-__all__ = ["JobEvent", "follow", "parse"]
+__all__ = ["SILENCE_S", "EventParser", "JobEvent", "follow", "stream_request"]
 
 FIRST_PAUSE_S = 0.25
 LONGEST_PAUSE_S = 30.0
@@ -57,76 +60,34 @@ class JobEvent:
         return self.kind == "phase" and self.data.get("phase") in ENDED
 
 
-def follow(
-    transport: Transport,
-    path: str,
-    *,
-    after: int = 0,
-    kinds: Collection[str] | None = None,
-    sleep: Callable[[float], None] = time.sleep,
-) -> Iterator[JobEvent]:
-    """Events of a job to its end, through streams that break off.
+class EventParser:
+    """Takes a stream apart by the rules of the HTML standard, as its pieces come."""
 
-    Parameters
-    ----------
-    transport : Transport
-        Connection to the service.
-    path : str
-        Address of the stream.
-    after : int
-        Number of the last event that is known.
-    kinds : collection of str, optional
-        Only these.
-    sleep : callable
-        For tests.
+    def __init__(self) -> None:
+        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+        self._rest = ""
+        self._fields: dict[str, list[str]] = {}
 
-    Raises
-    ------
-    ApiError
-        The service answered with an error.
-    ServiceUnreachableError
-        It did not answer, several times in a row.
-    """
-    # The end is known by its event, so phases are asked for in any case.
-    asked = sorted({*kinds, "phase"}) if kinds is not None else None
-    failures = 0
-    while True:
-        try:
-            params = {"after": after, **({"kind": asked} if asked else {})}
-            with transport.stream(path, params=params, silence=SILENCE_S) as response:
-                if response.status_code == httpx.codes.NO_CONTENT:
-                    return
-                for identity, event in parse(_lines(response)):
-                    failures = 0
-                    after = max(after, identity or 0)
-                    if event is None:
-                        continue
-                    if kinds is None or event.kind in kinds:
-                        yield event
-                    if event.ends_story:
-                        return
-            pause = FIRST_PAUSE_S
-        except httpx.TransportError as error:
-            failures += 1
-            if failures > transport.retries:
-                raise ServiceUnreachableError(f"GET {path}: {error}") from error
-            pause = min(FIRST_PAUSE_S * 2**failures, LONGEST_PAUSE_S)
-        sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311
+    def feed(self, piece: bytes) -> Iterator[tuple[int | None, JobEvent | None]]:
+        """Id and event of each block that ends in a piece; either may be missing.
 
-
-def parse(lines: Iterable[str]) -> Iterator[tuple[int | None, JobEvent | None]]:
-    """Id and event of each block of a stream, by the rules of the HTML standard; either may be missing."""
-    fields: dict[str, list[str]] = {}
-    for line in lines:
-        if line.startswith(":"):
-            continue
-        if line:
-            name, _, value = line.partition(":")
-            fields.setdefault(name, []).append(value.removeprefix(" "))
-            continue
-        if fields:
-            yield _identity(fields), _event(fields)
-        fields = {}
+        Raises
+        ------
+        httpx.RemoteProtocolError
+            A line has no end.
+        """
+        # Only "\\n" parts lines: str.splitlines knows separators that JSON may contain.
+        *lines, self._rest = (self._rest + self._decoder.decode(piece)).split("\n")
+        if len(self._rest) > LONGEST_LINE:
+            raise httpx.RemoteProtocolError("a line of the event stream has no end")
+        for line in lines:
+            line = line.removesuffix("\r")
+            if line and not line.startswith(":"):
+                name, _, value = line.partition(":")
+                self._fields.setdefault(name, []).append(value.removeprefix(" "))
+            elif not line and self._fields:
+                yield _identity(self._fields), _event(self._fields)
+                self._fields = {}
 
 
 def _identity(fields: dict[str, list[str]]) -> int | None:
@@ -141,11 +102,74 @@ def _event(fields: dict[str, list[str]]) -> JobEvent | None:
     return JobEvent(document["seq"], document["job_id"], document["kind"], document["at"], document["data"])
 
 
-def _lines(response: httpx.Response) -> Iterator[str]:
-    """Lines, without the separators that only str.splitlines knows, which JSON may contain."""
-    rest = ""
-    for text in response.iter_text():
-        *whole, rest = (rest + text).split("\n")
-        if len(rest) > LONGEST_LINE:
-            raise httpx.RemoteProtocolError("a line of the event stream has no end")
-        yield from (line.removesuffix("\r") for line in whole)
+def stream_request(path: str, params: dict[str, Any], silence: float = SILENCE_S) -> Request:
+    """What opens a stream.
+
+    Parameters
+    ----------
+    path : str
+        Address of the stream.
+    params : dict
+        Query parameters; a list stands for one that is repeated.
+    silence : float
+        Seconds without a byte after which the connection counts as dead.
+    """
+    return Request("GET", path, params, {"Accept": "text/event-stream"}, silence=silence)
+
+
+def follow(
+    transport: Transport,
+    path: str,
+    *,
+    after: int | None = None,
+    kinds: Collection[str] | None = None,
+    owner: str | None = None,
+) -> Listing[JobEvent]:
+    """Events, through streams that break off: of a job to its end, of all jobs without end.
+
+    Parameters
+    ----------
+    transport : Transport
+        How often to try.
+    path : str
+        Address of the stream.
+    after : int, optional
+        Number of the last event that is known.
+    kinds : collection of str, optional
+        Only these.
+    owner : str, optional
+        Whose, of all jobs.
+
+    Raises
+    ------
+    ApiError
+        The service answered with an error.
+    ServiceUnreachableError
+        It did not answer, several times in a row.
+    """
+    of_one_job = path != "/v1/events"
+    # The end of a job is known by its event, so phases are asked for in any case.
+    asked = sorted({*kinds, "phase"} if of_one_job else kinds) if kinds is not None else None
+    patience = transport.patience(waiting=True)
+    while True:
+        pause = FIRST_PAUSE_S * random.uniform(0.5, 1.0)  # noqa: S311
+        try:
+            request = stream_request(path, {"after": after, "kind": asked, "owner": owner})
+            opened: Opened = yield Open(request)
+            try:
+                if checked(opened.response).status_code == httpx.codes.NO_CONTENT:
+                    return
+                parser = EventParser()
+                while piece := (yield Read(opened)):
+                    patience = transport.patience(waiting=True)
+                    for identity, event in parser.feed(piece):
+                        after = after if identity is None else max(after or 0, identity)
+                        if event is not None and (kinds is None or event.kind in kinds):
+                            yield Item(event)
+                        if event is not None and event.ends_story and of_one_job:
+                            return
+            finally:
+                yield Close(opened)
+        except (httpx.TransportError, ApiError) as error:
+            pause = patience.after(error, request)
+        yield Pause(pause)

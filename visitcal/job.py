@@ -2,48 +2,47 @@
 
 from __future__ import annotations
 
-import time
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from functools import cached_property
+from typing import TYPE_CHECKING, Generic, TypeVar
 from urllib.parse import quote
 
 from visitcal.documents import ACTIVE_PHASES
-from visitcal.errors import JobFailedError, NotFoundError, WaitTimeoutError
+from visitcal.errors import CalibrationFailedError, JobFailedError
 from visitcal.event_stream import follow
+from visitcal.operations import Awaiting, Blocking, Connected, listing, operation
+from visitcal.result import AsyncResult, Result
+from visitcal.waiting import Deadline, change
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection
 
-    from astropy.table import Table
-    from photutils.psf import GriddedPSFModel
-
-    from visitcal.documents import JobDocument, ProductDocument
+    from visitcal.documents import JobDocument
+    from visitcal.drivers import Driver
     from visitcal.event_stream import JobEvent
-    from visitcal.transport import Transport
+    from visitcal.steps import Flow, Listing
 
-__all__ = ["JobHandle"]
+__all__ = ["AsyncJob", "Job", "JobOperations"]
 
-LONGEST_POLL_S = 25
-PAGE = 1000
+ResultT = TypeVar("ResultT", Result, AsyncResult)
 
 
-class JobHandle:
-    """A job: look at it, wait for it, fetch what it made.
+class JobOperations(Connected, Generic[ResultT]):
+    """A job: look at it, wait for it, stop it; `result` is what it made.
 
     Parameters
     ----------
-    transport : Transport
+    driver : Driver
         Connection to the service.
     document : JobDocument
         As last received; `refresh` and `wait` replace it.
     """
 
-    def __init__(self, transport: Transport, document: JobDocument) -> None:
-        self._transport = transport
+    def __init__(self, driver: Driver, document: JobDocument) -> None:
+        super().__init__(driver)
         self.document = document
 
     def __repr__(self) -> str:
-        return f"<JobHandle {self.id} {self.phase}>"
+        return f"<{type(self).__name__} {self.id} {self.phase}>"
 
     @property
     def id(self) -> str:
@@ -60,21 +59,29 @@ class JobHandle:
         """Whether the job can still move on by itself."""
         return self.phase in ACTIVE_PHASES
 
-    def refresh(self) -> JobDocument:
+    @cached_property
+    def result(self) -> ResultT:
+        """What the job has made, as far as it has come; nothing is fetched before it is asked for."""
+        raise NotImplementedError
+
+    @operation
+    def refresh(self) -> Flow[JobDocument]:
         """Ask for the job's present state."""
-        self.document = self._get("").json()
+        self.document = yield from self._transport.get(self._path)
         return self.document
 
+    @operation
     def wait(
         self,
         timeout: float | None = None,
         *,
         on_update: Callable[[JobDocument], None] | None = None,
-        raise_on_error: bool = True,
-    ) -> JobHandle:
-        """Block until the job has ended.
+        check: bool = True,
+    ) -> Flow[ResultT]:
+        """Wait until the job has ended.
 
-        The service holds each request back until something changed (long poll), so waiting costs next to nothing.
+        The service holds each request back until something changed (long poll), so waiting costs next to nothing. A
+        restart of the service is waited for.
 
         Parameters
         ----------
@@ -82,28 +89,32 @@ class JobHandle:
             Seconds to wait at most; for ever by default.
         on_update : callable, optional
             Called with each new document, the present one first.
-        raise_on_error : bool
+        check : bool
             Whether an end other than COMPLETED is raised.
 
         Raises
         ------
+        CalibrationFailedError
+            The job ended as ERROR, and `check` is set; its ``error`` says why, its ``result`` has what was reached.
         JobFailedError
-            The job ended as ERROR, ABORTED or ARCHIVED and `raise_on_error` is set.
+            The same for ABORTED and ARCHIVED.
         WaitTimeoutError
             Still active after `timeout`.
         """
-        deadline = None if timeout is None else time.monotonic() + timeout
+        deadline = Deadline(timeout)
         if on_update is not None:
             on_update(self.document)
         while self.is_active:
-            self._poll(deadline)
+            self.document = yield from change(self._transport, self._path, self.document, deadline)
             if on_update is not None:
                 on_update(self.document)
-        if raise_on_error and self.phase != "COMPLETED":
-            raise JobFailedError(self.document)
-        return self
+        if check and self.phase != "COMPLETED":
+            kind = CalibrationFailedError if self.phase == "ERROR" else JobFailedError
+            raise kind(self.document, self.result)
+        return self.result
 
-    def events(self, *, after: int = 0, kinds: Collection[str] | None = None) -> Iterator[JobEvent]:
+    @listing
+    def events(self, *, after: int = 0, kinds: Collection[str] | None = None) -> Listing[JobEvent]:
         """What happens to the job, from its beginning, as it happens, to the event that ends it.
 
         Connections that break off are made again; nothing is lost or told twice.
@@ -122,225 +133,50 @@ class JobHandle:
         ServiceUnreachableError
             The service did not answer, also after the retries.
         """
-        return follow(self._transport, self._path("/events"), after=after, kinds=kinds)
+        return follow(self._transport, f"{self._path}/events", after=after, kinds=kinds)
 
-    def abort(self) -> JobDocument:
+    @operation
+    def abort(self) -> Flow[JobDocument]:
         """Ask the service to stop the job; a job that has ended stays as it is (`ConflictError`)."""
-        self.document = self._transport.request("POST", self._path("/abort")).json()
+        self.document = (yield from self._transport.request("POST", f"{self._path}/abort")).json()
         return self.document
 
-    def delete(self) -> None:
+    @operation
+    def keep(self, destruction: str | None) -> Flow[JobDocument]:
+        """Change how long the results are kept.
+
+        Parameters
+        ----------
+        destruction : str or None
+            A duration from now (``P30D``) or a moment; None for as long as the operator allows.
+        """
+        response = yield from self._transport.request("PATCH", self._path, json={"destruction": destruction})
+        self.document = response.json()
+        return self.document
+
+    @operation
+    def delete(self) -> Flow[None]:
         """Remove the ended job and its products; an active one is aborted."""
-        self._transport.request("DELETE", self._path(""))
-
-    def summary(self) -> dict[str, float | int | str | None]:
-        """Summary statistics by upstream name; None where not computed."""
-        return cast("dict[str, float | int | str | None]", self._get("/summary").json())
-
-    def metadata(self) -> dict[str, Any]:
-        """Task metadata: counts and numbers of each stage."""
-        return cast("dict[str, Any]", self._get("/metadata").json())
-
-    def config(self) -> dict[str, Any]:
-        """Complete configuration as run."""
-        return cast("dict[str, Any]", self._get("/config").json())
-
-    def provenance(self) -> dict[str, Any]:
-        """Inputs, references and versions of the code that made the result."""
-        return cast("dict[str, Any]", self._get("/provenance").json())
-
-    def log(self) -> str:
-        """Log of the run as text."""
-        return cast("str", self._get("/log", format="text").text)
-
-    def products(self) -> list[ProductDocument]:
-        """What the job has made so far."""
-        return cast("list[ProductDocument]", self._get("/products").json()["items"])
-
-    def rows(
-        self,
-        product: str,
-        *,
-        columns: Sequence[str] | None = None,
-        where: str | None = None,
-        order: str | None = None,
-        limit: int | None = None,
-    ) -> Iterator[dict[str, Any]]:
-        """Rows of a catalogue, page by page.
-
-        Parameters
-        ----------
-        product : str
-            ``stars``, ``psf_stars``, ``astrometry_matches``, ``photometry_matches`` or a full product id.
-        columns : sequence of str, optional
-            Upstream column names; all by default.
-        where : str, optional
-            Conditions joined by commas, ``base_PsfFlux_flag=false,coord_ra>1.2``.
-        order : str, optional
-            Column to sort by, with a leading ``-`` for falling order.
-        limit : int, optional
-            Rows at most.
-        """
-        left = limit
-        after: str | None = None
-        while left is None or left > 0:
-            page = self._get(
-                f"/catalogs/{quote(product)}",
-                columns=None if columns is None else ",".join(columns),
-                where=where,
-                order=order,
-                limit=PAGE if left is None else min(left, PAGE),
-                after=after,
-            ).json()
-            yield from page["items"]
-            after = page["next"]
-            if after is None:
-                return
-            if left is not None:
-                left -= len(page["items"])
-
-    def table(self, product: str = "stars") -> Table:
-        """A catalogue as an astropy table with units and descriptions (needs astropy)."""
-        from visitcal.tables import votable_to_table
-
-        return votable_to_table(self._get(f"/catalogs/{quote(product)}", format="votable").content)
+        yield from self._transport.request("DELETE", self._path)
 
     @property
-    def stars(self) -> Table:
-        """The star catalogue as an astropy table."""
-        return self.table("stars")
+    def _path(self) -> str:
+        return f"/v1/jobs/{quote(self.id, safe='')}"
 
-    @property
-    def psf_stars(self) -> Table:
-        """The catalogue the PSF was made from as an astropy table."""
-        return self.table("psf_stars")
 
-    def psf(self, x: float | None = None, y: float | None = None, **options: float | bool) -> dict[str, Any]:
-        """The PSF at a position, by default the centre of the exposure: ``shape``, and ``image`` row by row.
+class Job(JobOperations[Result], Blocking):
+    """A job of a `visitcal.Client`."""
 
-        Parameters
-        ----------
-        x, y : float, optional
-            Parent frame, px.
-        **options
-            ``ra`` and ``dec`` (deg) in their place; ``centered``, ``aperture_radius``.
-        """
-        return cast("dict[str, Any]", self._get("/psf", x=x, y=y, **options).json())
+    @cached_property
+    def result(self) -> Result:
+        """What the job has made, as far as it has come; nothing is fetched before it is asked for."""
+        return Result(self._driver, self.id)
 
-    def psf_grid(self, *, n: int = 10, oversampling: int = 4) -> GriddedPSFModel:
-        """The PSF as a photutils model over the stored image, whose first pixel is (0, 0) (needs photutils).
 
-        Parameters
-        ----------
-        n : int
-            Nodes along each side of the detector.
-        oversampling : int
-            Samples a pixel.
-        """
-        from visitcal.psf_models import stdpsf_to_model
+class AsyncJob(JobOperations[AsyncResult], Awaiting):
+    """A job of a `visitcal.AsyncClient`."""
 
-        return stdpsf_to_model(self._get("/psf/grid", n=n, oversampling=oversampling).content)
-
-    def photometry(
-        self,
-        positions: Sequence[Mapping[str, Any]],
-        *,
-        radii: Sequence[float] = (12.0,),
-        annulus: tuple[float, float] | None = None,
-    ) -> Table:
-        """PSF and aperture fluxes at positions, as an astropy table (needs astropy).
-
-        Parameters
-        ----------
-        positions : sequence of mapping
-            Each with ``x`` and ``y`` (parent frame, px) or ``ra`` and ``dec`` (deg), and perhaps ``id``.
-        radii : sequence of float
-            Of the apertures, px.
-        annulus : tuple of float, optional
-            Inner and outer radius (px) of an annulus whose median is subtracted first.
-        """
-        from visitcal.tables import votable_to_table
-
-        response = self._transport.request(
-            "POST",
-            self._path("/photometry"),
-            params={
-                "radii": ",".join(f"{radius:g}" for radius in radii),
-                "annulus": None if annulus is None else f"{annulus[0]:g},{annulus[1]:g}",
-                "format": "votable",
-            },
-            json={"positions": [dict(position) for position in positions]},
-        )
-        return votable_to_table(response.content)
-
-    def diagnostics(self) -> dict[str, dict[str, Any]]:
-        """What each diagnostic comes to, by name; `diagnostic` has the values behind one."""
-        items = self._get("/diagnostics").json()["items"]
-        return {item["name"]: item for item in items}
-
-    def diagnostic(self, name: str) -> dict[str, Any]:
-        """A diagnostic with its numbers and tables; its figure is at ``links["svg"]``."""
-        return cast("dict[str, Any]", self._get(f"/diagnostics/{quote(name, safe='')}").json())
-
-    def download(self, product: str, target: str | Path, *, file_format: str | None = None) -> Path:
-        """Fetch a product as a file.
-
-        Parameters
-        ----------
-        product : str
-            Product id or short name.
-        target : path
-            File to write, or a directory to write into; the file appears under its name only when complete.
-        file_format : str, optional
-            For catalogues ``fits``, ``csv``, ``votable`` ..., for images ``png``; the stored file by default.
-
-        Raises
-        ------
-        NotFoundError
-            The job has no such product, or not in this format.
-        """
-        document = self._find(product)
-        links, target = document["links"], Path(target)
-        if file_format is not None and file_format not in links:
-            formats = ", ".join(links)
-            problem = {"code": "product.unknown", "detail": f"{document['id']} comes as {formats}, not {file_format}"}
-            raise NotFoundError(404, problem)
-        if target.is_dir():
-            stored = "fits" if document["kind"] == "image" else "parquet"
-            target /= f"{document['id']}.{file_format or (stored if stored in links else next(iter(links)))}"
-        partial = target.with_name(f".{target.name}.part")
-        try:
-            with partial.open("wb") as stream:
-                self._transport.download(links[file_format or "file"], stream)
-            partial.replace(target)
-        finally:
-            partial.unlink(missing_ok=True)
-        return target
-
-    def _find(self, product: str) -> ProductDocument:
-        for document in self.products():
-            if product == document["id"] or product in document["aliases"]:
-                return document
-        problem = {"code": "product.not_made", "detail": f"job {self.id} has no product {product}"}
-        raise NotFoundError(404, problem)
-
-    def _path(self, tail: str) -> str:
-        return f"/v1/jobs/{quote(self.id, safe='')}{tail}"
-
-    def _get(self, tail: str, **params: str | float | None) -> Any:
-        return self._transport.request("GET", self._path(tail), params={**params})
-
-    def _poll(self, deadline: float | None) -> None:
-        left = LONGEST_POLL_S if deadline is None else deadline - time.monotonic()
-        if left <= 0:
-            raise WaitTimeoutError(f"job {self.id} is still {self.phase}")
-        pause = min(max(left, 0.1), LONGEST_POLL_S)
-        response = self._transport.request(
-            "GET",
-            self._path(""),
-            params={"wait": round(pause, 2)},
-            headers={"If-None-Match": f'"{self.document["version"]}"'},
-            timeout=pause + 15,
-        )
-        if response.status_code != 304:
-            self.document = response.json()
+    @cached_property
+    def result(self) -> AsyncResult:
+        """What the job has made, as far as it has come; nothing is fetched before it is asked for."""
+        return AsyncResult(self._driver, self.id)

@@ -1,99 +1,169 @@
-"""Sending requests so that a short outage is not the caller's problem."""
+"""Requests that a short outage does not fail, and errors as exceptions."""
 
 from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import httpx
 
-from visitcal.errors import ServiceUnreachableError, UploadInterruptedError, error_of
+from visitcal.errors import ApiError, ServiceUnreachableError, error_of
+from visitcal.steps import CHUNK, Close, FileBody, Open, Opened, Pause, Read, Request, Send, Work
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["FileBody", "ProgressCallback", "Transport"]
+    from visitcal.steps import Flow
 
-ProgressCallback = Callable[[int, int], None]
-"""Called with the bytes sent so far and the bytes in all."""
+__all__ = ["LATER", "Patience", "Transport", "asked_pause"]
 
-CHUNK = 1 << 20
-RETRY_STATUSES = frozenset({429, 502, 503, 504})
+#: Answers that say "later".
+LATER = frozenset({429, 502, 503, 504})
+#: The one of them after which nothing can have been done.
+REFUSED = 429
+#: The service has the request from an attempt whose answer was lost, and will answer it.
+STILL_AT_WORK = frozenset({"idempotency.in_progress"})
+FIRST_PAUSE_S = 0.25
 LONGEST_PAUSE_S = 30.0
-Query = dict[str, str | int | float | bool | None]
 
 
-class FileBody:
-    """A file as a request body that can be sent again.
+def asked_pause(headers: Mapping[str, str]) -> float | None:
+    """Seconds that an answer asks to wait for (``Retry-After``, a number or a date); None where it does not say.
+
+    A date is compared with the service's own clock where the answer tells it.
+    """
+    text = headers.get("Retry-After", "").strip()
+    if text.isascii() and text.isdigit():
+        return float(text)
+    try:
+        until = parsedate_to_datetime(text)
+    except ValueError:
+        return None
+    try:
+        now = parsedate_to_datetime(headers.get("Date", ""))
+    except ValueError:
+        now = datetime.now(UTC)
+    return max((_in_utc(until) - _in_utc(now)).total_seconds(), 0.0)
+
+
+def _in_utc(moment: datetime) -> datetime:
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
+
+
+class Patience:
+    """How often, and for how long, one call is tried again.
 
     Parameters
     ----------
-    path : Path
-        The file; it is read in pieces and never held whole.
-    on_progress : callable, optional
-        Called after each piece.
-    start : int
-        First byte that is sent.
+    retries : int or None
+        How often; None where only time counts.
+    seconds : float
+        How long after the first attempt another one may begin.
     """
 
-    def __init__(self, path: Path, on_progress: ProgressCallback | None = None, *, start: int = 0) -> None:
-        self.path = path
-        self.size = path.stat().st_size
-        self.start = start
-        self._on_progress = on_progress
+    def __init__(self, retries: int | None, seconds: float) -> None:
+        self._retries = retries
+        self._number = 0
+        self._end = time.monotonic() + seconds
 
-    def __iter__(self) -> Iterator[bytes]:
-        sent = self.start
-        with self.path.open("rb") as stream:
-            stream.seek(self.start)
-            while piece := stream.read(CHUNK):
-                sent += len(piece)
-                yield piece
-                if self._on_progress is not None:
-                    self._on_progress(sent, self.size)
-        if sent != self.size:
-            raise UploadInterruptedError(f"{self.path} had {self.size} bytes and gave {sent}")
+    def pause(self, asked: float | None = None) -> float | None:
+        """Seconds before the next attempt, None where there is to be none.
+
+        Parameters
+        ----------
+        asked : float, optional
+            What the service asked for; else pauses double, each cut by chance so that clients do not come together.
+        """
+        if self._retries is not None and self._number >= self._retries:
+            return None
+        growing = min(FIRST_PAUSE_S * 2**self._number, LONGEST_PAUSE_S) * random.uniform(0.5, 1.0)  # noqa: S311
+        pause = growing if asked is None else asked
+        self._number += 1
+        return pause if time.monotonic() + pause <= self._end else None
+
+    def after(self, error: httpx.TransportError | ApiError, request: Request, *, again: bool = True) -> float:
+        """Seconds before a request is sent again that came to nothing.
+
+        Parameters
+        ----------
+        error : httpx.TransportError or ApiError
+            What became of it.
+        request : Request
+            For the message.
+        again : bool
+            Whether it is safe to repeat though it may have been carried out.
+
+        Raises
+        ------
+        ApiError
+            It is not sent again, after an answer.
+        ServiceUnreachableError
+            It is not sent again, without one.
+        """
+        pause = None
+        if isinstance(error, ApiError):
+            if error.code in STILL_AT_WORK or error.status == REFUSED or (again and error.status in LATER):
+                pause = self.pause(error.retry_after)
+            if pause is None:
+                raise error
+            return pause
+        if again:
+            pause = self.pause()
+        if pause is None:
+            raise ServiceUnreachableError(f"{request.method} {_address(request, error)}: {error}") from error
+        return pause
 
 
 class Transport:
-    """One HTTP connection pool with retries, and errors as exceptions.
+    """How requests are made and repeated.
 
-    Requests that are safe to repeat (GET, PUT, DELETE, HEAD, and POST with an idempotency key) are sent again after a
-    connection error or an answer that says "later" (429, 502, 503, 504), after the pause the service asks for in
-    ``Retry-After`` or a growing one.
+    Requests that are safe to repeat (GET, PUT, PATCH, DELETE, and POST with an idempotency key) are sent again after a
+    connection error or an answer that says "later" (429, 502, 503, 504); any request is after 429. The pause is what
+    the service asks for in ``Retry-After``, or a growing one.
 
     Parameters
     ----------
-    http : httpx.Client
-        With its base URL and headers set.
     retries : int
         How often a request is sent again.
-    sleep : callable
-        For tests.
+    patience : float
+        Seconds after which no request is sent again, also where the service asks for a longer pause.
     """
 
-    def __init__(self, http: httpx.Client, retries: int = 5, sleep: Callable[[float], None] = time.sleep) -> None:
-        self.http = http
+    def __init__(self, retries: int = 5, patience: float = 120.0) -> None:
         self.retries = retries
-        self._sleep = sleep
+        self._seconds = patience
+
+    def patience(self, *, waiting: bool = False) -> Patience:
+        """For one call; one that waits for a job outlasts a restart of the service: its retries are not counted."""
+        return Patience(None if waiting and self.retries else self.retries, self._seconds)
 
     def request(
         self,
         method: str,
         path: str,
         *,
-        params: Query | None = None,
+        params: Mapping[str, Any] | None = None,
         headers: Mapping[str, str] | None = None,
         json: Any = None,
         body: FileBody | bytes | None = None,
-        timeout: float | None = None,
+        silence: float | None = None,
         again: bool | None = None,
-    ) -> httpx.Response:
-        """Send and read the whole answer; ``again`` says whether it is safe to repeat where the method does not tell.
+        waiting: bool = False,
+    ) -> Flow[httpx.Response]:
+        """Send and read the whole answer.
+
+        Parameters
+        ----------
+        method, path, params, headers, json, body, silence
+            See `Request`.
+        again : bool, optional
+            Whether it is safe to repeat, where the method does not tell.
+        waiting : bool
+            See `patience`.
 
         Raises
         ------
@@ -102,27 +172,37 @@ class Transport:
         ServiceUnreachableError
             It did not answer, also after the retries.
         """
-        arguments = self._arguments(method, params, headers, json, body, timeout)
-        repeatable = (method != "POST" or "Idempotency-Key" in arguments["headers"]) if again is None else again
-        for attempt in range(self.retries + 1):
-            last = attempt == self.retries or not repeatable
+        request = Request(method, path, params or {}, headers or {}, json, body, silence)
+        again = (method != "POST" or "Idempotency-Key" in request.headers) if again is None else again
+        patience = self.patience(waiting=waiting)
+        while True:
             try:
-                response = self.http.request(method, path, **self._fresh(arguments, body))
-            except httpx.TransportError as error:
-                if last:
-                    raise ServiceUnreachableError(f"{method} {self.http.base_url.join(path)}: {error}") from error
-                self._sleep(self._pause(attempt, None))
-                continue
-            if response.status_code not in RETRY_STATUSES or last:
-                return self._checked(response)
-            self._sleep(self._pause(attempt, response.headers.get("Retry-After")))
-        raise AssertionError("unreachable")  # pragma: no cover
+                return checked((yield Send(request)))
+            except (httpx.TransportError, ApiError) as error:
+                pause = patience.after(error, request, again=again)
+            yield Pause(pause)
 
-    def pause(self, attempt: int, retry_after: str | None = None) -> None:
-        """Wait before another attempt: as long as the service asks, or longer each time."""
-        self._sleep(self._pause(attempt, retry_after))
+    def once(self, method: str, path: str, *, silence: float) -> Flow[httpx.Response]:
+        """Send once, and give the answer as it is.
 
-    def download(self, path: str, target: BinaryIO, *, params: Query | None = None) -> int:
+        Raises
+        ------
+        ServiceUnreachableError
+            There is none.
+        """
+        request = Request(method, path, silence=silence)
+        try:
+            response: httpx.Response = yield Send(request)
+        except httpx.TransportError as error:
+            raise ServiceUnreachableError(str(error)) from error
+        return response
+
+    def get(self, path: str, **params: Any) -> Flow[Any]:
+        """The JSON document at a path."""
+        response = yield from self.request("GET", path, params=params)
+        return response.json()
+
+    def download(self, path: str, target: BinaryIO, *, params: Mapping[str, Any] | None = None) -> Flow[int]:
         """Write an answer's body to a file in pieces.
 
         Returns
@@ -135,106 +215,51 @@ class Transport:
         ApiError, ServiceUnreachableError
             As for `request`; a transfer that breaks is started again from the beginning.
         """
+        # To the blob store, where files are fetched from there; the token does not go along.
+        request = Request("GET", path, params or {})
         start = target.tell()
-        for attempt in range(self.retries + 1):
-            last = attempt == self.retries
-            pause = None
+        patience = self.patience()
+        while True:
             try:
-                # To the blob store, where files are fetched from there; the token does not go along.
-                with self.http.stream("GET", path, params=_given(params), follow_redirects=True) as response:
-                    if response.status_code in RETRY_STATUSES and not last:
-                        pause = response.headers.get("Retry-After")
-                    else:
-                        if response.is_error:
-                            response.read()
-                        self._checked(response)
-                        for piece in response.iter_bytes(CHUNK):
-                            target.write(piece)
-                        return target.tell() - start
-            except httpx.TransportError as error:
-                if last:
-                    raise ServiceUnreachableError(f"GET {self.http.base_url.join(path)}: {error}") from error
-                target.seek(start)
-                target.truncate()
-            self._sleep(self._pause(attempt, pause))
-        raise AssertionError("unreachable")  # pragma: no cover
-
-    @contextmanager
-    def stream(self, path: str, *, params: Mapping[str, Any], silence: float) -> Iterator[httpx.Response]:
-        """An answer that is read while it comes.
-
-        Parameters
-        ----------
-        path : str
-            Address.
-        params : mapping
-            Query parameters; a list stands for one that is repeated.
-        silence : float
-            Seconds without a byte after which the connection counts as dead.
-
-        Raises
-        ------
-        ApiError
-            The service answered with an error.
-        httpx.TransportError
-            It did not answer, or the answer broke off: the caller knows where to go on.
-        """
-        timeout = httpx.Timeout(self.http.timeout.connect, read=silence)
-        headers = {"Accept": "text/event-stream"}
-        for attempt in range(self.retries + 1):
-            with self.http.stream("GET", path, params=_given(params), headers=headers, timeout=timeout) as response:
-                if response.status_code not in RETRY_STATUSES or attempt == self.retries:
-                    if response.is_error:
-                        response.read()
-                    yield self._checked(response)
-                    return
-            self._sleep(self._pause(attempt, response.headers.get("Retry-After")))
-
-    def _arguments(
-        self,
-        method: str,
-        params: Query | None,
-        headers: Mapping[str, str] | None,
-        json: Any,
-        body: FileBody | bytes | None,
-        timeout: float | None,
-    ) -> dict[str, Any]:
-        arguments: dict[str, Any] = {"params": _given(params), "headers": dict(headers or {})}
-        arguments["follow_redirects"] = method == "GET"
-        if json is not None:
-            arguments["json"] = json
-        if isinstance(body, FileBody):
-            arguments["headers"]["Content-Length"] = str(body.size - body.start)
-        if timeout is not None:
-            arguments["timeout"] = timeout
-        return arguments
-
-    @staticmethod
-    def _fresh(arguments: dict[str, Any], body: FileBody | bytes | None) -> dict[str, Any]:
-        # An iterator can be read once: each attempt needs its own.
-        if body is None:
-            return arguments
-        return {**arguments, "content": iter(body) if isinstance(body, FileBody) else body}
-
-    @staticmethod
-    def _pause(attempt: int, retry_after: str | None) -> float:
-        if retry_after is not None and retry_after.isdigit():
-            return min(float(retry_after), LONGEST_PAUSE_S)
-        return float(min(0.25 * 2**attempt, LONGEST_PAUSE_S) * random.uniform(0.5, 1.0))  # noqa: S311
-
-    @staticmethod
-    def _checked(response: httpx.Response) -> httpx.Response:
-        if not response.is_error:
-            return response
-        try:
-            problem = response.json()
-        except ValueError:
-            problem = {}
-        if not isinstance(problem, dict):
-            problem = {}
-        raise error_of(response.status_code, problem)
+                opened: Opened = yield Open(request, CHUNK)
+                try:
+                    checked(opened.response)
+                    while piece := (yield Read(opened)):
+                        yield Work(partial(target.write, piece))
+                finally:
+                    yield Close(opened)
+                return target.tell() - start
+            except (httpx.TransportError, ApiError) as error:
+                pause = patience.after(error, request)
+            target.seek(start)
+            target.truncate()
+            yield Pause(pause)
 
 
-def _given(params: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Parameters that have a value."""
-    return {name: value for name, value in (params or {}).items() if value is not None}
+def _address(request: Request, error: httpx.TransportError) -> object:
+    try:
+        return error.request.url
+    except RuntimeError:  # the error did not come from sending
+        return request.path
+
+
+def checked(response: httpx.Response) -> httpx.Response:
+    """An answer that is no error.
+
+    Raises
+    ------
+    ApiError
+        It is one.
+    """
+    if not response.is_error:
+        return response
+    try:
+        problem = response.json()
+    except ValueError:
+        problem = {}
+    raise error_of(
+        response.status_code,
+        problem if isinstance(problem, dict) else {},
+        request_id=response.headers.get("X-Request-Id"),
+        retry_after=asked_pause(response.headers),
+    )

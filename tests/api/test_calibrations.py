@@ -24,12 +24,12 @@ from service.exposure.psf import PsfexPsf
 from service.jobs.webhook_sender import signed_headers
 from service.storage.records import WebhookSecret
 from tests.api.conftest import House, open_house
+from tests.documentation.blocks import World
 from visitcal import Client
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-REPO = Path(__file__).parents[2]
 SHAPE = (256, 256)
 IMAGE = {"preliminary_visit_image"}
 BACKGROUND = IMAGE | {"preliminary_visit_image_background"}
@@ -310,13 +310,11 @@ def test_examples_of_the_documentation_run(
 ) -> None:
     """The blocks of docs/api.md, one after the other, on the tables that the client fetches."""
     monkeypatch.chdir(tmp_path)
-    text = (REPO / "docs" / "api.md").read_text()
-    blocks = [block.split("```")[0] for block in text.split("```python\n")[1:]]
-    assert len(blocks) >= 4
     with Client("http://127.0.0.1:8470", transport=house.client._transport) as client:
-        found: dict[str, Any] = {"client": client, "job": client.job(completed["id"])}
-        for block in blocks:
-            exec(block, found)
+        job = client.job(completed["id"])
+        found: dict[str, Any] = {"client": client, "job": job, "result": job.result}
+        with World(tmp_path, {}, found) as world:
+            assert world.run_page("docs/api.md") >= 4
     assert found["sent_once"]
     assert len(found["both"]) == np.count_nonzero(found["stars"]["psf_id"])
     assert np.median(np.abs(np.asarray(found["moved"]))) < 0.01
@@ -326,7 +324,7 @@ def test_examples_of_the_documentation_run(
     assert "companion" in found["lacks"]["variance"]
     assert found["forced"]["base_PsfFlux_flux"][0] == pytest.approx(found["brightest"]["base_PsfFlux_flux"], rel=0.01)
     assert found["forced"]["id"][0] == "brightest"
-    assert found["psf"]["shape"]["sigma"] == pytest.approx(4.0 / 2.355, rel=0.1)
+    assert found["psf"].shape["sigma"] == pytest.approx(4.0 / 2.355, rel=0.1)
     assert found["model"].data.shape[0] == 16
     assert 18 < found["limit"] < 22
     assert len(found["residuals"]) > 10

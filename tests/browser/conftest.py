@@ -110,7 +110,9 @@ def service(tmp_path_factory: pytest.TempPathFactory, environment: dict[str, str
                 client.put_refcat(name, files["references"])
                 jobs.append(client.submit(files["exposure"], references=name, run_id="browser"))
             jobs.append(client.rerun(jobs[0].id, {"config": {"psf_detection": {"threshold_value": 12.0}}}))
-            phases = [job.wait(_END, raise_on_error=False).phase for job in jobs]
+            for job in jobs:
+                job.wait(_END, check=False)
+            phases = [job.phase for job in jobs]
             assert phases == ["COMPLETED", "COMPLETED", "ERROR", "COMPLETED"], [job.document for job in jobs]
             completed, other, failed, rerun = (job.id for job in jobs)
             yield Service(server.url, client, completed, rerun, other, failed, first["exposure"])

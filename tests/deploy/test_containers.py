@@ -121,8 +121,8 @@ def test_the_stack_of_the_compose_file_runs_a_job(stack: Stack, root: Path) -> N
     assert httpx.get(f"{url}/readyz").json()["status"] == "ok"
     with Client(url, token=bearer) as client:
         client.put_refcat("sim", files["references"])
-        job = client.submit(files["exposure"], references="sim").wait(120)
-        assert job.summary()["zeroPoint"] == pytest.approx(zero_point, abs=0.1)
+        result = client.submit(files["exposure"], references="sim").wait(120)
+        assert result.summary["zeroPoint"] == pytest.approx(zero_point, abs=0.1)
     numbers = httpx.get(f"{url}/metrics", headers={"Authorization": f"Bearer {VARIABLES['METRICS_TOKEN']}"}).text
     assert "visitcal_worker_slots{" in numbers
     services = compose()["services"]

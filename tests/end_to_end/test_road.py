@@ -11,8 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from astropy.io import fits
 
-from visitcal import JobFailedError, cli
-from visitcal.job import JobHandle
+from visitcal import CalibrationFailedError, Job, cli
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,26 +25,28 @@ END = 240.0
 
 
 @pytest.fixture(scope="module")
-def job(client: Client, files: dict[str, Path]) -> JobHandle:
+def job(client: Client, files: dict[str, Path]) -> Job:
     """The exposure calibrated by the service."""
-    return client.submit(files["exposure"], references="sim", run_id="road").wait(END)
+    job = client.submit(files["exposure"], references="sim", run_id="road")
+    job.wait(END)
+    return job
 
 
-def test_exposure_goes_in_and_a_calibrated_one_comes_out(job: JobHandle, truth: dict[str, Any]) -> None:
+def test_exposure_goes_in_and_a_calibrated_one_comes_out(job: Job, truth: dict[str, Any]) -> None:
     document = job.document
     assert document["phase"] == "COMPLETED"
     assert document["attempt"] == 1
     names = [stage["name"] for stage in document["stages"]]
     assert names.index("psf.measure") < names.index("astrometry") < names.index("photometry")
-    summary = job.summary()
+    summary = job.result.summary
     assert summary["zeroPoint"] == pytest.approx(truth["truth"]["aperture_zero_point"], abs=0.01)
     assert summary["pixelScale"] == pytest.approx(truth["config"]["pixel_scale"], rel=1e-3)
     assert summary["astromOffsetMean"] < 0.05
     assert summary["nPsfStar"] > 10
 
 
-def test_stars_are_where_they_truly_are(job: JobHandle, files: dict[str, Path]) -> None:
-    stars = job.stars
+def test_stars_are_where_they_truly_are(job: Job, files: dict[str, Path]) -> None:
+    stars = job.result.stars
     true = pq.read_table(files["truth"]).to_pydict()
     x, y = np.asarray(stars["base_SdssCentroid_x"], float), np.asarray(stars["base_SdssCentroid_y"], float)
     bright = np.asarray(stars["base_PsfFlux_instFlux"], float) > 50 * np.asarray(
@@ -64,28 +65,28 @@ def test_stars_are_where_they_truly_are(job: JobHandle, files: dict[str, Path]) 
     assert np.median(offsets) < 20  # mas
 
 
-def test_rows_table_and_file_are_the_same_catalog(job: JobHandle, tmp_path: Path) -> None:
-    rows = list(job.rows("stars", columns=["id", "base_PsfFlux_instFlux"]))
-    table = pq.read_table(job.download("stars", tmp_path)).to_pydict()
+def test_rows_table_and_file_are_the_same_catalog(job: Job, tmp_path: Path) -> None:
+    rows = list(job.result.rows("stars", columns=["id", "base_PsfFlux_instFlux"]))
+    table = pq.read_table(job.result.download("stars", tmp_path)).to_pydict()
     assert [row["id"] for row in rows] == table["id"]
     for row, value in zip(rows, table["base_PsfFlux_instFlux"], strict=True):
         assert (row["base_PsfFlux_instFlux"] is None) == (value is None or np.isnan(value))
-    assert len(job.stars) == len(rows)
+    assert len(job.result.stars) == len(rows)
     assert all(
-        row["base_PsfFlux_flag"] is False for row in job.rows("stars", where="base_PsfFlux_flag=false", limit=30)
+        row["base_PsfFlux_flag"] is False for row in job.result.rows("stars", where="base_PsfFlux_flag=false", limit=30)
     )
 
 
-def test_image_is_calibrated_and_keeps_its_parts(job: JobHandle, tmp_path: Path) -> None:
-    with fits.open(job.download("image", tmp_path)) as hdus:
+def test_image_is_calibrated_and_keeps_its_parts(job: Job, tmp_path: Path) -> None:
+    with fits.open(job.result.download("image", tmp_path)) as hdus:
         assert {"IMAGE", "MASK", "VARIANCE"} <= {hdu.name for hdu in hdus}
         assert hdus["IMAGE"].data.shape == (800, 800)
         assert hdus["IMAGE"].header["BUNIT"] == "nJy"
         finite = np.isfinite(hdus["VARIANCE"].data)
         assert finite.mean() > 0.9
-    png = job.download("image", tmp_path, file_format="png")
+    png = job.result.download("image", tmp_path, file_format="png")
     assert png.read_bytes().startswith(b"\x89PNG")
-    assert {product["id"] for product in job.products()} >= {
+    assert {product["id"] for product in job.result.products()} >= {
         "preliminary_visit_image",
         "preliminary_visit_image_background",
         "preliminary_visit_mask",
@@ -96,9 +97,9 @@ def test_image_is_calibrated_and_keeps_its_parts(job: JobHandle, tmp_path: Path)
     }
 
 
-def test_every_link_of_every_product_leads_somewhere(job: JobHandle, server: ServerProcess) -> None:
+def test_every_link_of_every_product_leads_somewhere(job: Job, server: ServerProcess) -> None:
     with httpx.Client(base_url=server.url, timeout=60) as http:
-        for product in job.products():
+        for product in job.result.products():
             for kind, link in product["links"].items():
                 answer = http.get(link)
                 assert answer.status_code == 200, (product["id"], kind, answer.text[:300])
@@ -107,41 +108,42 @@ def test_every_link_of_every_product_leads_somewhere(job: JobHandle, server: Ser
             assert http.get(link).status_code == 200, part
 
 
-def test_job_can_be_traced(job: JobHandle, client: Client) -> None:
+def test_job_can_be_traced(job: Job, client: Client) -> None:
     exposure = client.exposure(job.document["exposures"][0])
-    assert exposure["sha256"] in json.dumps(job.provenance())
-    assert job.config()["psf_detection"]["threshold_value"] == 10.0
-    assert job.metadata()
-    lines = job.log().splitlines()
+    assert exposure["sha256"] in json.dumps(job.result.provenance)
+    assert job.result.config["psf_detection"]["threshold_value"] == 10.0
+    assert job.result.metadata
+    lines = job.result.log().splitlines()
     assert any("visitcal: psf.measure: " in line for line in lines)
     assert any("zero_point=" in line for line in lines)
     assert [other.id for other in client.jobs(run_id="road")] == [job.id]
 
 
 def test_without_references_what_needs_none_is_there(client: Client, files: dict[str, Path]) -> None:
-    job = client.submit(files["exposure"], references="none").wait(END)
+    job = client.submit(files["exposure"], references="none")
+    job.wait(END)
     assert job.document["warnings"]
-    summary = job.summary()
+    summary = job.result.summary
     assert summary["psfSigma"] > 0
     assert summary["zeroPoint"] is None
-    assert {"psf_stars", "stars"} <= {alias for product in job.products() for alias in product["aliases"]}
+    assert {"psf_stars", "stars"} <= {alias for product in job.result.products() for alias in product["aliases"]}
 
 
 def test_an_empty_catalog_is_a_named_failure_with_products(client: Client, files: dict[str, Path]) -> None:
     client.put_refcat("empty", files["empty"])
     job = client.submit(files["exposure"], references="empty")
-    with pytest.raises(JobFailedError) as caught:
+    with pytest.raises(CalibrationFailedError) as caught:
         job.wait(END)
     error = caught.value.error
     assert error is not None
     assert error["code"].startswith("astrometry.")
     assert error["message"]
-    assert job.summary()["psfSigma"] > 0
-    assert "psf_stars" in {alias for product in job.products() for alias in product["aliases"]}
+    assert job.result.summary["psfSigma"] > 0
+    assert "psf_stars" in {alias for product in job.result.products() for alias in product["aliases"]}
 
 
 def test_command_line_gives_the_same_result_without_a_service(
-    job: JobHandle, files: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    job: Job, files: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "out"
     assert cli.main(["calibrate", str(files["exposure"]), "--refcat", str(files["references"]), "--out", str(out)]) == 0
@@ -151,12 +153,12 @@ def test_command_line_gives_the_same_result_without_a_service(
     assert json.loads((out / "job.json").read_text())["phase"] == "COMPLETED"
     assert (out / "preliminary_visit_image.fits").is_file()
     here = pq.read_table(out / "single_visit_star_unstandardized.parquet")
-    there = pq.read_table(job.download("stars", tmp_path))
+    there = pq.read_table(job.result.download("stars", tmp_path))
     assert here.column_names == there.column_names
     for name in ("id", "base_SdssCentroid_x", "base_PsfFlux_instFlux", "coord_ra"):
         np.testing.assert_allclose(here[name].to_numpy(), there[name].to_numpy(), rtol=1e-9, atol=1e-9, err_msg=name)
     summary = json.loads((out / "summary.json").read_text())
-    assert summary["zeroPoint"] == pytest.approx(job.summary()["zeroPoint"], abs=1e-5)
+    assert summary["zeroPoint"] == pytest.approx(job.result.summary["zeroPoint"], abs=1e-5)
 
 
 def test_command_line_exit_code_of_a_failure(files: dict[str, Path], tmp_path: Path) -> None:

@@ -16,17 +16,19 @@ from visitcal.errors import WaitTimeoutError
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from tests.visitcal.conftest import Kind
+
 
 def batch_document(version: str, *, active: bool, **phases: int) -> dict[str, Any]:
     return {"id": "batch_1", "version": version, "active": active, "phases": phases, "progress": 0.5, "failures": []}
 
 
-def test_batch_of_files_and_ids(tmp_path: Path) -> None:
+def test_batch_of_files_and_ids(kind: Kind, tmp_path: Path) -> None:
     (tmp_path / "one.fits").write_bytes(b"SIMPLE")
     script = Script().on("PUT /v1/exposures", httpx.Response(201, json={"id": "exp_new"}))
     script.on("POST /v1/batches", httpx.Response(202, json=batch_document("2.2", active=True, QUEUED=2)))
-    with script.client() as client:
-        batch = client.submit_batch([tmp_path / "one.fits", ["exp_1", "exp_2"]], references="gaia", preset=None)
+    exposures = [tmp_path / "one.fits", ["exp_1", "exp_2"]]
+    batch = kind(kind.connect(script).submit_batch(exposures, references="gaia", preset=None))
     post = script.seen[-1]
     assert json.loads(post.content) == {
         "exposures": ["exp_new", ["exp_1", "exp_2"]],
@@ -36,7 +38,7 @@ def test_batch_of_files_and_ids(tmp_path: Path) -> None:
     assert (batch.id, batch.phases, batch.is_active) == ("batch_1", {"QUEUED": 2}, True)
 
 
-def test_wait_follows_the_versions() -> None:
+def test_wait_follows_the_versions(kind: Kind) -> None:
     script = Script().on(
         "GET /v1/batches/batch_1",
         httpx.Response(200, json=batch_document("2.2", active=True, QUEUED=2)),
@@ -44,20 +46,21 @@ def test_wait_follows_the_versions() -> None:
         httpx.Response(200, json=batch_document("2.9", active=False, COMPLETED=2)),
     )
     seen: list[str] = []
-    with script.client() as client:
-        batch = client.batch("batch_1").wait(on_update=lambda document: seen.append(document["version"]))
+    batch = kind(kind.connect(script).batch("batch_1"))
+    assert kind(batch.wait(on_update=lambda document: seen.append(document["version"]))) is batch.document
     assert seen == ["2.2", "2.9"]
     assert not batch.is_active
     assert script.seen[1].headers["If-None-Match"] == '"2.2"'
     assert float(script.seen[1].url.params["wait"]) > 1
 
 
-def test_wait_gives_up() -> None:
+def test_wait_gives_up(kind: Kind) -> None:
     script = Script().on(
         "GET /v1/batches/batch_1", httpx.Response(200, json=batch_document("2.2", active=True, QUEUED=2))
     )
-    with script.client() as client, pytest.raises(WaitTimeoutError):
-        client.batch("batch_1").wait(timeout=0.05)
+    batch = kind(kind.connect(script).batch("batch_1"))
+    with pytest.raises(WaitTimeoutError, match="batch_1 is still active"):
+        kind(batch.wait(timeout=0.05))
 
 
 @pytest.fixture

@@ -23,11 +23,12 @@ from visitcal.client import Client
 from visitcal.errors import FetchFailedError, RequestRefusedError, ServiceUnreachableError, VisitcalError
 from visitcal.resumable import ResumableUpload
 from visitcal.server_process import ServerProcess
-from visitcal.transport import Transport
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from tests.visitcal.conftest import Clock, Kind
 
 
 @pytest.fixture(scope="module")
@@ -45,12 +46,13 @@ def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
         yield port
 
 
-def test_a_line_that_breaks_at_random_places(port: int, large: Path) -> None:
+def test_a_line_that_breaks_at_random_places(kind: Kind, port: int, large: Path) -> None:
     size, chance = large.stat().st_size, random.Random(3)
     cuts = [chance.randrange(2000, size // 4) for _ in range(8)]
     seen: list[int] = []
-    with cutting_proxy(port, cuts) as proxy, Client(proxy.url) as client:
-        document = client.upload(large, resumable=True, on_progress=lambda done, _: seen.append(done))
+    with cutting_proxy(port, cuts) as proxy:
+        client = kind.connect(proxy.url)
+        document = kind(client.upload(large, resumable=True, on_progress=lambda done, _: seen.append(done)))
     assert proxy.done >= 4
     assert document["sha256"] == hashlib.sha256(large.read_bytes()).hexdigest()
     assert seen[-1] == size
@@ -63,30 +65,28 @@ def test_a_line_that_breaks_at_random_places(port: int, large: Path) -> None:
         client.delete_exposure(document["id"])
 
 
-def test_another_client_goes_on(port: int, large: Path) -> None:
+def test_another_client_goes_on(kind: Kind, port: int, large: Path) -> None:
     size = large.stat().st_size
-    with (
-        cutting_proxy(port, [size // 2]) as proxy,
-        Client(proxy.url, retries=0) as client,
-        pytest.raises(ServiceUnreachableError),
-    ):
-        client.upload(large, resumable=True)
+    with cutting_proxy(port, [size // 2]) as proxy, pytest.raises(ServiceUnreachableError):
+        kind(kind.connect(proxy.url, retries=0).upload(large, resumable=True))
     seen: list[int] = []
-    with Client(f"http://127.0.0.1:{port}") as client:
-        document = client.upload(large, resumable=True, on_progress=lambda done, _: seen.append(done))
-        assert seen[0] > size // 4
-        client.delete_exposure(document["id"])
+    client = kind.connect(f"http://127.0.0.1:{port}")
+    document = kind(client.upload(large, resumable=True, on_progress=lambda done, _: seen.append(done)))
+    assert seen[0] > size // 4
+    kind(client.delete_exposure(document["id"]))
 
 
-def test_large_files_are_sent_so_by_themselves(port: int, large: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_files_are_sent_so_by_themselves(
+    kind: Kind, port: int, large: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     asked: list[str] = []
     run = ResumableUpload.run
     monkeypatch.setattr(ResumableUpload, "run", lambda self: asked.append("run") or run(self))
-    with Client(f"http://127.0.0.1:{port}") as client:
-        client.upload(large)
-        monkeypatch.setattr("visitcal.client.LARGE_BYTES", large.stat().st_size)
-        client.upload(large)
-        client.upload(large, resumable=False)
+    client = kind.connect(f"http://127.0.0.1:{port}")
+    kind(client.upload(large))
+    monkeypatch.setattr("visitcal.exposures.LARGE_BYTES", large.stat().st_size)
+    kind(client.upload(large))
+    kind(client.upload(large, resumable=False))
     assert asked == ["run"]
 
 
@@ -99,7 +99,7 @@ def test_what_the_service_refuses_is_not_tried_again(port: int, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("code", ["upload.not_found", "upload.elsewhere"])
-def test_an_upload_that_was_lost_is_begun_anew(large: Path, code: str) -> None:
+def test_an_upload_that_was_lost_is_begun_anew(kind: Kind, large: Path, code: str) -> None:
     begun: list[str] = []
 
     def answer(request: httpx.Request) -> httpx.Response:
@@ -117,13 +117,11 @@ def test_an_upload_that_was_lost_is_begun_anew(large: Path, code: str) -> None:
                     return httpx.Response(404 if code == "upload.not_found" else 409, json={"code": code})
                 return httpx.Response(201, json={"id": "exp_1"})
 
-    http = httpx.Client(transport=httpx.MockTransport(answer), base_url="http://service")
-    assert ResumableUpload(Transport(http, 1, lambda _: None), large).run()["id"] == "exp_1"
+    assert kind(kind.connect(answer).upload(large, resumable=True))["id"] == "exp_1"
     assert begun == ["upl_0", "upl_1"]
 
 
-def test_a_sender_before_that_is_not_seen_to_be_dead_is_waited_for(large: Path) -> None:
-    pauses: list[float] = []
+def test_a_sender_before_that_is_not_seen_to_be_dead_is_waited_for(kind: Kind, clock: Clock, large: Path) -> None:
     busy = [True] * 20
 
     def answer(request: httpx.Request) -> httpx.Response:
@@ -138,9 +136,8 @@ def test_a_sender_before_that_is_not_seen_to_be_dead_is_waited_for(large: Path) 
         mine = [{"id": "upl_1", "phase": "PENDING", "size": large.stat().st_size}]
         return httpx.Response(200, json={"items": mine if request.url.path == "/v1/uploads" else []})
 
-    http = httpx.Client(transport=httpx.MockTransport(answer), base_url="http://service")
-    assert ResumableUpload(Transport(http, 1, pauses.append), large).run()["id"] == "exp_1"
-    assert pauses == [2.0] * 20
+    assert kind(kind.connect(answer).upload(large, resumable=True))["id"] == "exp_1"
+    assert clock.pauses == [2.0] * 20
 
 
 @pytest.mark.end_to_end
@@ -176,7 +173,7 @@ def test_a_service_that_is_killed_while_bytes_come(tmp_path: Path) -> None:
     assert document["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def test_the_service_fetches_for_the_client(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_service_fetches_for_the_client(kind: Kind) -> None:
     phases = ["QUEUED", "EXECUTING", "COMPLETED"]
     seen: list[tuple[int, int]] = []
 
@@ -189,10 +186,10 @@ def test_the_service_fetches_for_the_client(monkeypatch: pytest.MonkeyPatch) -> 
         upload |= {"error": {"code": "source.dns", "message": "Its name is not known."} if phase == "ERROR" else None}
         return httpx.Response(202 if request.method == "POST" else 200, json=upload)
 
-    with Client("http://service", transport=httpx.MockTransport(answer)) as client:
-        document = client.fetch("https://host/x", poll=0.0, on_progress=lambda *now: seen.append(now))
-        assert document["id"] == "exp_1"
-        assert seen == [(5, 10), (5, 10)]
-        phases[:] = ["QUEUED", "ERROR"]
-        with pytest.raises(FetchFailedError, match=r"https://host/x: Its name is not known\. \[source\.dns\]"):
-            client.fetch("https://host/x", poll=0.0)
+    client = kind.connect(answer)
+    document = kind(client.fetch("https://host/x", poll=0.0, on_progress=lambda *now: seen.append(now)))
+    assert document["id"] == "exp_1"
+    assert seen == [(5, 10), (5, 10)]
+    phases[:] = ["QUEUED", "ERROR"]
+    with pytest.raises(FetchFailedError, match=r"https://host/x: Its name is not known\. \[source\.dns\]"):
+        kind(client.fetch("https://host/x", poll=0.0))
