@@ -161,7 +161,9 @@ class House:
 
 @contextmanager
 def open_house(directory: Path, **values: Any) -> Iterator[House]:
-    settings = Settings(data_dir=directory / "data", watch_interval=0.02, max_upload_bytes=1 << 20, **values)
+    settings = Settings(
+        **{"data_dir": directory / "data", "watch_interval": 0.02, "max_upload_bytes": 1 << 20, **values}
+    )
     prepare(settings)
     with TestClient(create_app(settings), base_url="http://127.0.0.1:8470", raise_server_exceptions=False) as client:
         yield House(client, settings, directory)

@@ -1,0 +1,100 @@
+"""Where the references of a job should be on its image, by the pointing that its file came with."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from service import formats, refcats
+from service.jobs.instruments import reading_with
+from service.jobs.references import open_reference
+from service.jobs.spec import child_spec
+from service.storage.errors import NotFoundError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from service.exposure.geometry import Box
+    from service.settings import Settings
+    from service.storage import Storage
+    from service.storage.records import JobRecord
+
+__all__ = ["ExpectedReferences", "NothingExpectedError", "expected_references"]
+
+
+class NothingExpectedError(LookupError):
+    """It cannot be said where references should be; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExpectedReferences:
+    """References by the first pointing.
+
+    Parameters
+    ----------
+    catalog : str
+        Name of the catalogue.
+    box : Box
+        Of the image, parent frame.
+    x, y : ndarray of float64, shape (n,)
+        Pixels, also some way beyond the image.
+    flux : ndarray of float64, shape (n,)
+        In the brightest of the catalogue's bands (nJy), to tell bright from faint.
+    """
+
+    catalog: str
+    box: Box
+    x: NDArray[np.float64]
+    y: NDArray[np.float64]
+    flux: NDArray[np.float64]
+
+
+def expected_references(
+    storage: Storage, settings: Settings, job: JobRecord, *, margin: float = 0.25
+) -> ExpectedReferences:
+    """References of a job, as its calibration met them first.
+
+    Parameters
+    ----------
+    storage, settings : Storage, Settings
+        Have the input and the catalogues.
+    job : JobRecord
+        The job, in whatever phase.
+    margin : float
+        How far beyond the image references are looked for, as a part of its longer side.
+
+    Raises
+    ------
+    NothingExpectedError
+        The job names no catalogue that is here, or its file has no pointing.
+    """
+    with tempfile.TemporaryDirectory(prefix="visitcal-") as scratch:
+        try:
+            spec = child_spec(storage, settings, job, Path(scratch))
+            given = spec["references"].get("astrometry") or spec["references"].get("photometry")
+            if given is None or given.get("remote"):
+                raise NothingExpectedError("The run has no reference catalogue that is held here.")
+            catalog = open_reference(spec, given)
+            known = reading_with(spec["instrument"]["reading"])
+            exposure = formats.read_exposure(
+                Path(spec["exposures"][0]["path"]), metadata=spec["metadata"], instrument=lambda _: known
+            ).exposure
+        except (NotFoundError, formats.FormatError, refcats.RefcatError) as error:
+            raise NothingExpectedError(f"The input of the run cannot be read any more: {error}.") from error
+    box = exposure.masked_image.bbox
+    if exposure.wcs is None:
+        raise NothingExpectedError("The file says nothing about where the telescope pointed.")
+    reach = int(margin * max(box.width, box.height))
+    found = catalog.loader.load_pixel_box(box, exposure.wcs, margin=reach, epoch=exposure.visit_info.mjd_mid_tai)
+    fluxes = [np.asarray(found.table[f"{band}_flux"]) for band in found.bands]
+    return ExpectedReferences(
+        catalog.name,
+        box,
+        np.asarray(found.table["centroid_x"]),
+        np.asarray(found.table["centroid_y"]),
+        np.fmax.reduce(fluxes) if fluxes else np.zeros(len(found)),
+    )
