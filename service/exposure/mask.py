@@ -11,22 +11,33 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["DEFAULT_PLANES", "MaskPlanes"]
+__all__ = ["DEFAULT_PLANES", "PLANE_MEANINGS", "MaskPlanes"]
+
+_DEFAULT_MEANINGS = {
+    "BAD": "defect of the detector",
+    "SAT": "saturated",
+    "INTRP": "filled from its neighbours: defects by what made the input, cosmic rays here",
+    "CR": "cosmic ray",
+    "EDGE": "border on which nothing is detected, because the smoothing kernel reaches beyond the image",
+    "DETECTED": "in a detected footprint",
+    "DETECTED_NEGATIVE": "in a footprint below the background",
+    "SUSPECT": "near saturation, where the response is not linear",
+    "NO_DATA": "without data",
+    "VIGNETTED": "vignetted",
+    "STREAK": "trail of a satellite or an aircraft",
+}
 
 #: Planes that always exist, with the bits they have unless a file says otherwise.
-DEFAULT_PLANES = (
-    "BAD",
-    "SAT",
-    "INTRP",
-    "CR",
-    "EDGE",
-    "DETECTED",
-    "DETECTED_NEGATIVE",
-    "SUSPECT",
-    "NO_DATA",
-    "VIGNETTED",
-    "STREAK",
-)
+DEFAULT_PLANES = tuple(_DEFAULT_MEANINGS)
+
+#: What planes mean: those that always exist, and those that come with files or steps.
+PLANE_MEANINGS = {
+    **_DEFAULT_MEANINGS,
+    "NOT_DEBLENDED": "in a blend that the deblender skipped",
+    "CROSSTALK": "crosstalk of another amplifier was removed",
+    "UNMASKEDNAN": "was not finite, for no reason that is known",
+    "SPIKE": "diffraction spike",
+}
 
 _MAX_PLANES = 31  # the mask pixel is a signed 32-bit integer
 

@@ -20,11 +20,10 @@ from service.jobs.publish import publish, store_files
 from service.storage.records import Fence, Phase, Scope
 from tests.api.conftest import fits_bytes
 from tests.api.test_events import Running, running
+from tests.documentation.blocks import World
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-
-REPO = Path(__file__).parents[3]
 
 
 @pytest.fixture(scope="module")
@@ -135,8 +134,6 @@ def test_the_list(server: Running) -> None:
 
 
 def test_examples_of_the_documentation_run(server: Running, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    text = (REPO / "docs" / "vo.md").read_text()
-    blocks = [block.split("```")[0] for block in text.split("```python\n")[1:]]
     (tmp_path / "exposure.fits").write_bytes(fits_bytes(42.0))
     monkeypatch.chdir(tmp_path)
 
@@ -153,8 +150,7 @@ def test_examples_of_the_documentation_run(server: Running, tmp_path: Path, monk
     worker = threading.Thread(target=work)
     worker.start()
     found: dict[str, Any] = {"service": server.url}
-    for block in blocks:
-        exec(block, found)
+    with World(tmp_path, {}, found) as world:
+        assert world.run_page("docs/vo.md") == 2
     worker.join()
-    assert len(blocks) == 2
     assert found["image"].access_url == found["results"]["preliminary_visit_image"]
