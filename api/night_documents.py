@@ -18,7 +18,7 @@ from api.schemas.nights import (
     TrendsDocument,
 )
 from service.analysis.exposure_quality import QUANTITIES
-from service.jobs.night_report import verdict
+from service.jobs.night_report import compared, verdict
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from service.jobs.night_report import Night, NightExposure
 
 __all__ = ["cut", "night_document", "trends_document"]
+
+#: Decimals of values for charts.
+_DIGITS = 5
 
 
 def cut(
@@ -67,40 +70,34 @@ def night_document(night: Night, exposures: Sequence[NightExposure], cursor: str
 
 
 def trends_document(night: Night) -> TrendsDocument:
-    """All that was measured in a night, quantity by quantity."""
+    """All that was measured in a night, by instrument and band."""
     groups: dict[Group, list[NightExposure]] = {}
     for exposure in reversed(night.counted):
-        groups.setdefault(exposure.group, []).append(exposure)
-    ordered = sorted(groups.items(), key=_group_order)
-    trends = [
-        TrendDocument(
-            quantity=_quantity(quantity),
-            series=[_series(night, quantity.name, group, exposures) for group, exposures in ordered],
+        if exposure.figures:
+            groups.setdefault(exposure.group, []).append(exposure)
+    series = [
+        SeriesDocument(
+            instrument=group[0],
+            band=group[1],
+            job_id=[exposure.row["id"] for exposure in exposures],
+            time=[exposure.row["observed_at"] or exposure.row["created_at"] for exposure in exposures],
+            trends={name: _trend(night, name, group, exposures) for name in QUANTITIES},
         )
-        for quantity in QUANTITIES.values()
+        for group, exposures in sorted(groups.items(), key=_group_order)
     ]
-    return TrendsDocument(night=night.night, baseline=list(night.baseline.nights), trends=trends)
+    quantities = [_quantity(quantity) for quantity in QUANTITIES.values()]
+    return TrendsDocument(night=night.night, baseline=list(night.baseline.nights), quantities=quantities, series=series)
 
 
-def _series(night: Night, name: str, group: Group, exposures: Sequence[NightExposure]) -> SeriesDocument:
-    as_difference = name == "zero_point"
-    shown = [
-        (exposure, figure, figure.difference if as_difference else figure.value)
-        for exposure in exposures
-        if (figure := exposure.figures.get(name)) is not None
-    ]
-    points = [(exposure, figure, value) for exposure, figure, value in shown if value is not None]
+def _trend(night: Night, name: str, group: Group, exposures: Sequence[NightExposure]) -> TrendDocument:
+    figures = [exposure.figures.get(name) for exposure in exposures]
     limits = night.baseline.limits.get(group, {}).get(name)
     medians = night.baseline.medians.get(group, {}).get(name)
-    return SeriesDocument(
-        instrument=group[0],
-        band=group[1],
-        job_id=[exposure.row["id"] for exposure, _, _ in points],
-        time=[exposure.row["observed_at"] or exposure.row["created_at"] for exposure, _, _ in points],
-        value=[value for _, _, value in points],
-        standing=[figure.standing for _, figure, _ in points],
+    return TrendDocument(
+        value=[None if (value := compared(name, figure)) is None else round(value, _DIGITS) for figure in figures],
+        outside=[n for n, figure in enumerate(figures) if figure is not None and figure.standing == "outside"],
         limits=None if limits is None else _limits(group, name, limits),
-        before=[] if medians is None else [value if math.isfinite(value) else None for value in medians.tolist()],
+        before=[] if medians is None else [round(v, _DIGITS) if math.isfinite(v) else None for v in medians.tolist()],
     )
 
 
@@ -109,7 +106,7 @@ def _exposure(exposure: NightExposure) -> NightExposureDocument:
     same = ("phase", "stage", "progress", "observed_at", "instrument", "band", "target", "visit", "detector")
     return NightExposureDocument(
         job_id=row["id"],
-        state=exposure.state,  # type: ignore[arg-type]
+        state=exposure.state,
         **{name: row[name] for name in same},
         submitted_at=row["created_at"],
         exposure_time=row["exposure_time"],
@@ -122,7 +119,7 @@ def _exposure(exposure: NightExposure) -> NightExposureDocument:
                 expected=figure.expected,
                 low=figure.low,
                 high=figure.high,
-                standing=figure.standing,  # type: ignore[arg-type]
+                standing=figure.standing,
             )
             for name, figure in exposure.figures.items()
         },
@@ -136,7 +133,7 @@ def _quantity(quantity: Quantity) -> QuantityDocument:
         name=quantity.name,
         title=quantity.title,
         unit=quantity.unit,
-        worse=quantity.worse,  # type: ignore[arg-type]
+        worse=quantity.worse,
         description=quantity.doc,
     )
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from api.dashboard.wording import number, signed
 from api.problem_types import PROBLEM_TYPES
 from api.routers.config import get_errors
 from service.analysis.exposure_quality import QUANTITIES
@@ -66,6 +67,11 @@ class Cell:
     word: str = ""
     usual: str = ""
     standing: str | None = None
+
+    @property
+    def text(self) -> str:
+        """The value as it is written."""
+        return (signed if self.signed else number)(self.value, self.digits)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,17 +135,22 @@ def _cell(name: str, figure: Figure | None, row: Any) -> Cell:
     digits = QUANTITIES[name].digits
     if figure is None:
         return Cell(None, digits)
-    value, signed = figure.value, False
+    value, is_difference = figure.value, False
     if name == "zero_point" and figure.difference is not None:
-        value, signed = figure.difference, True
+        value, is_difference = figure.difference, True
     elif name == "depth":
         value = row["magLim"]  # as it is; the limits are those of an exposure of the common length
     mark, word = _WORDS[name][figure.excess > 0] if figure.standing in ("outside", "better") else ("", "")
-    return Cell(value, digits, signed, _beside(name, figure, row), mark, word, _usual(figure, digits), figure.standing)
+    usual = _usual(figure, digits, is_difference=is_difference)
+    return Cell(value, digits, is_difference, _beside(name, figure, row), mark, word, usual, figure.standing)
 
 
-def _usual(figure: Figure, digits: int) -> str:
-    return "" if figure.low is None else f"{max(figure.low, 0.0):.{digits}f}–{figure.high:.{digits}f}"
+def _usual(figure: Figure, digits: int, *, is_difference: bool) -> str:
+    if figure.low is None or figure.high is None or figure.expected is None:
+        return ""
+    if is_difference:
+        return f"{signed(figure.low - figure.expected, digits)} to {signed(figure.high - figure.expected, digits)}"
+    return f"{max(figure.low, 0.0):.{digits}f} to {figure.high:.{digits}f}"
 
 
 def _beside(name: str, figure: Figure, row: Any) -> str:
@@ -153,7 +164,7 @@ def _beside(name: str, figure: Figure, row: Any) -> str:
             counts, seconds = row["skyBg"], 1.0 if row["is_rate"] else row["exposure_time"]
             return "" if counts is None or seconds is None else f"{counts / seconds:.1f} ct/s"
         case "depth":
-            return "" if figure.difference is None else f"{figure.difference:+.2f}".replace("-", "−")
+            return "" if figure.difference is None else str(signed(figure.difference, 2))
         case _:
             spread = row["astromOffsetStd"]
             return "" if spread is None else f"± {1000.0 * spread:.1f}"

@@ -86,9 +86,9 @@ After = Annotated[str | None, Query(max_length=100)]
 def show_tonight(request: Request, services: Using, owner: Owner, wanted: Asked, after: After = None) -> Response:
     """The newest night, or another one."""
     found = _night(services, owner, wanted)
-    nights = services.storage.nights.list(owner, limit=_NIGHTS)
-    context = {"nights": nights, "newest": nights[0].night if nights else None, "states": STATES}
-    return render(request, "tonight.html", **context, **_shown(services, owner, found, wanted, after))
+    nights = services.storage.nights.dates(owner, limit=_NIGHTS)
+    shown = _shown(services, owner, found, wanted, after)
+    return render(request, "tonight.html", nights=nights, states=STATES, **shown)
 
 
 @router.get("/parts/tonight")

@@ -72,11 +72,17 @@ def list_nights(
     has the date of its evening. A job whose exposure does not say when it was taken belongs to the night of its
     submission.
     """
-    counts = services.storage.nights.list(owner, before=after, limit=limit + 1)
-    cursor = counts[limit - 1].night.isoformat() if len(counts) > limit else None
+    nights = services.storage.nights
+    dates = [night for night, _ in nights.dates(owner, before=after, limit=limit + 1)]
+    cursor = dates[limit - 1].isoformat() if len(dates) > limit else None
     if cursor is not None:
         response.headers["Link"] = next_link(request, cursor)
-    items = [NightCountDocument(night=n.night, jobs=n.jobs, active=n.active, failed=n.failed) for n in counts[:limit]]
+    found = nights.counts(owner, dates[:limit])
+    items = [
+        NightCountDocument(night=night, jobs=count.jobs, active=count.active, failed=count.failed)
+        for night in dates[:limit]
+        if (count := found.get(night)) is not None
+    ]
     return PageDocument(items=items, next=cursor)
 
 

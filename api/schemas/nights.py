@@ -124,29 +124,29 @@ class NightDocument(Document):
     next: Annotated[str | None, Field(description="Give it as `after` for more exposures; null at the end.")]
 
 
+class TrendDocument(Document):
+    """A quantity of an instrument in a band over a night; the zero point as difference from the expected."""
+
+    value: Annotated[list[float | None], Field(description="An item an exposure, in the order of time.")]
+    outside: Annotated[list[int], Field(description="Places in `value` of what lies outside the limits.")]
+    limits: LimitsDocument | None
+    before: Annotated[list[float | None], Field(description="Medians of the nights of `baseline`.")]
+
+
 class SeriesDocument(Document):
-    """Values of an instrument in a band in the order of time, each list with an item an exposure."""
+    """An instrument in a band over a night."""
 
     instrument: str | None
     band: str | None
     job_id: list[str]
     time: Annotated[list[datetime], Field(description="Middle of the exposure, or of submission where not known.")]
-    value: list[float]
-    standing: list[Standing]
-    limits: LimitsDocument | None
-    before: Annotated[list[float | None], Field(description="Medians of the nights of `baseline`.")]
-
-
-class TrendDocument(Document):
-    """A quantity over a night; the zero point as difference from the expected."""
-
-    quantity: QuantityDocument
-    series: list[SeriesDocument]
+    trends: Annotated[dict[str, TrendDocument], Field(description="By name of `quantities`.")]
 
 
 class TrendsDocument(Document):
-    """All quantities over a night."""
+    """All that was measured in a night."""
 
     night: date
     baseline: Annotated[list[date], Field(description="Nights before.")]
-    trends: list[TrendDocument]
+    quantities: list[QuantityDocument]
+    series: list[SeriesDocument]

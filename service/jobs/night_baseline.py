@@ -17,10 +17,13 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["Baseline", "Group", "baseline_of", "figures_of"]
+__all__ = ["Baseline", "Group", "Usual", "baseline_of", "figures_of"]
 
 #: Instrument and band.
 Group: TypeAlias = "tuple[str | None, str | None]"
+
+#: Expected value and limits by quantity.
+Usual: TypeAlias = "Mapping[str, tuple[float, Limits | None]]"
 
 _COLUMNS = ("psfSigma", "pixelScale", "zeroPoint", "skyBg", "magLim", "astromOffsetMean", "exposure_time")
 
@@ -46,26 +49,21 @@ class Baseline:
     zero_points: Mapping[tuple[Group, int | None], float]
     medians: Mapping[Group, Mapping[str, NDArray[np.float64]]]
 
-    def zero_point(self, group: Group, detector: int | None) -> float | None:
-        """Expected AB magnitude of one count a second; None where too little is known."""
-        return self.zero_points.get((group, detector), self.zero_points.get((group, None)))
+    def usual(self, instrument: str | None, band: str | None, detector: int | None) -> Usual:
+        """Expected value and limits of each quantity of a detector, as far as enough is known."""
+        group = (instrument, band)
+        known = self.limits.get(group, {})
+        found: dict[str, tuple[float, Limits | None]] = {
+            name: (limits.center, limits) for name, limits in known.items() if name != "zero_point"
+        }
+        expected = self.zero_points.get((group, detector), self.zero_points.get((group, None)))
+        if expected is not None:
+            found["zero_point"] = expected, _shifted(known.get("zero_point"), expected)
+        return found
 
-    def center(self, name: str, group: Group, detector: int | None) -> float | None:
-        """Expected value of a quantity."""
-        if name == "zero_point":
-            return self.zero_point(group, detector)
-        found = self.limits.get(group, {}).get(name)
-        return None if found is None else found.center
 
-    def range(self, name: str, group: Group, detector: int | None) -> Limits | None:
-        """Limits of a quantity itself, also of the zero point."""
-        found = self.limits.get(group, {}).get(name)
-        if found is None or name != "zero_point":
-            return found
-        expected = self.zero_point(group, detector)
-        if expected is None:
-            return None
-        return Limits(expected + found.center, expected + found.low, expected + found.high, found.n)
+def _shifted(limits: Limits | None, by: float) -> Limits | None:
+    return limits and Limits(limits.center + by, limits.low + by, limits.high + by, limits.n)
 
 
 def figures_of(rows: Sequence[Mapping[str, Any]]) -> dict[str, NDArray[np.float64]]:

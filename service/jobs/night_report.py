@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import Counter, OrderedDict
@@ -19,11 +20,21 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import date
 
-    from service.jobs.night_baseline import Group
+    from service.jobs.night_baseline import Group, Usual
     from service.storage import Storage
     from service.storage.records import Scope
 
-__all__ = ["BASELINE_NIGHTS", "STATES", "Figure", "Night", "NightExposure", "Nights", "Selection", "verdict"]
+__all__ = [
+    "BASELINE_NIGHTS",
+    "STATES",
+    "Figure",
+    "Night",
+    "NightExposure",
+    "Nights",
+    "Selection",
+    "compared",
+    "verdict",
+]
 
 #: Nights with exposures that say what is usual.
 BASELINE_NIGHTS = 30
@@ -73,6 +84,8 @@ class NightExposure:
         One of `STATES`.
     figures : dict of str to Figure
         By quantity; absent where there is none.
+    outside : tuple of str
+        Quantities outside their limits, the worst first.
     is_superseded : bool
         A later job of the night has calibrated the same exposure: this one does not count.
     """
@@ -80,18 +93,13 @@ class NightExposure:
     row: Mapping[str, Any]
     state: str
     figures: Mapping[str, Figure]
+    outside: tuple[str, ...]
     is_superseded: bool
 
     @property
     def group(self) -> Group:
         """Instrument and band."""
         return self.row["instrument"], self.row["band"]
-
-    @property
-    def outside(self) -> tuple[str, ...]:
-        """Quantities outside their limits, the worst first."""
-        found = [name for name, figure in self.figures.items() if figure.standing == "outside"]
-        return tuple(sorted(found, key=lambda name: -abs(self.figures[name].excess)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +171,7 @@ class Night:
     def medians(self) -> dict[str, float | None]:
         """Of the exposures that are done; of the zero point the median difference from the expected."""
         done = [exposure for exposure in self.counted if exposure.state == "done"]
-        return {name: _median([_compared(name, e.figures.get(name)) for e in done]) for name in QUANTITIES}
+        return {name: _median([compared(name, e.figures.get(name)) for e in done]) for name in QUANTITIES}
 
     @property
     def worst(self) -> tuple[NightExposure, str] | None:
@@ -193,8 +201,8 @@ class Nights:
         """The newest night with jobs; a date in the future, of a camera's wrong clock, only where there is no other."""
         nights = self._storage.nights
         today = night_of(utc_now(), 180.0)  # nowhere is it later
-        found = nights.list(scope, until=today, limit=1) or nights.list(scope, limit=1)
-        return found[0].night if found else None
+        found = nights.dates(scope, until=today, limit=1) or nights.dates(scope, limit=1)
+        return found[0][0] if found else None
 
     def report(self, scope: Scope, night: date, selection: Selection = _ALL) -> Night | None:
         """A night; None where the owner has no jobs of it.
@@ -211,14 +219,14 @@ class Nights:
         rows = self._storage.nights.jobs(scope, night)
         if not rows:
             return None
-        before = self._storage.nights.list(scope, before=night, limit=BASELINE_NIGHTS)
-        first = before[-1].night if before else night
+        before = [date for date, _ in self._storage.nights.dates(scope, before=night, limit=BASELINE_NIGHTS)]
+        first = before[-1] if before else night
         baseline = self._baseline(scope, night, first)
         choices = {
             name: tuple(sorted({row[name] for row in rows if row[name] is not None})) for name in selection.wanted
         }
         chosen = _exposures([row for row in rows if selection.takes(row)], baseline)
-        previous = before[0].night if before else None
+        previous = before[0] if before else None
         return Night(night, previous, self._storage.nights.following(scope, night), baseline, chosen, choices)
 
     def _baseline(self, scope: Scope, night: date, first: date) -> Baseline:
@@ -242,15 +250,17 @@ def _exposures(rows: Sequence[Mapping[str, Any]], baseline: Baseline) -> tuple[N
     for row in rows:
         if row["exposure_id"] is not None and row["error"] is None:
             newest[row["exposure_id"]] = max(row["id"], newest.get(row["exposure_id"], ""))
-    return tuple(
-        NightExposure(
-            row,
-            _state(row),
-            _figures({name: values[name][number] for name in values}, row, baseline),
-            row["id"] < newest.get(row["exposure_id"], ""),
+    usual = {key: baseline.usual(*key) for key in {(row["instrument"], row["band"], row["detector"]) for row in rows}}
+    exposures = []
+    for row, *given in zip(rows, *values.values(), strict=True):
+        figures = _figures(
+            dict(zip(values, given, strict=True)), usual[row["instrument"], row["band"], row["detector"]]
         )
-        for number, row in enumerate(rows)
-    )
+        outside = [name for name, figure in figures.items() if figure.standing == "outside"]
+        outside.sort(key=lambda name: -abs(figures[name].excess))
+        is_superseded = row["id"] < newest.get(row["exposure_id"], "")
+        exposures.append(NightExposure(row, _state(row), figures, tuple(outside), is_superseded))
+    return tuple(exposures)
 
 
 def _state(row: Mapping[str, Any]) -> str:
@@ -264,13 +274,12 @@ def _state(row: Mapping[str, Any]) -> str:
     return "done" if phase in (Phase.COMPLETED, Phase.ARCHIVED) else "aborted"
 
 
-def _figures(values: Mapping[str, float], row: Mapping[str, Any], baseline: Baseline) -> dict[str, Figure]:
-    group, detector = (row["instrument"], row["band"]), row["detector"]
+def _figures(values: Mapping[str, float], usual: Usual) -> dict[str, Figure]:
     found = {}
     for name, value in values.items():
-        if not np.isfinite(value):
+        if not math.isfinite(value):
             continue
-        limits, expected = baseline.range(name, group, detector), baseline.center(name, group, detector)
+        expected, limits = usual.get(name, (None, None))
         if limits is None:
             found[name] = Figure(value, expected)
             continue
@@ -286,7 +295,8 @@ def _standing(name: str, excess: float) -> str:
     return "outside" if QUANTITIES[name].worse in (side, "both") else "better"
 
 
-def _compared(name: str, figure: Figure | None) -> float | None:
+def compared(name: str, figure: Figure | None) -> float | None:
+    """What is compared over exposures: the value, of the zero point its difference from the expected."""
     if figure is None:
         return None
     return figure.difference if name == "zero_point" else figure.value

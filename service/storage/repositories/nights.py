@@ -46,6 +46,7 @@ _STATISTICS = (
     "astromOffsetStd",
     "nPsfStar",
 )
+_COMPARED = ("psfSigma", "pixelScale", "zeroPoint", "skyBg", "magLim", "astromOffsetMean")
 _IMAGE, _STARS = "preliminary_visit_image", "single_visit_star_unstandardized"
 
 
@@ -67,10 +68,10 @@ class NightRepository(Repository):
         where = observations.c.job_pk == job.pk
         transaction.connection.execute(sa.update(observations).where(where).values(values))
 
-    def list(
+    def dates(
         self, scope: Scope, *, before: date | None = None, until: date | None = None, limit: int = 30
-    ) -> Sequence[NightCount]:
-        """Nights with jobs, newest first.
+    ) -> Sequence[tuple[date, int]]:
+        """Nights with jobs and how many these are, newest first.
 
         Parameters
         ----------
@@ -81,13 +82,17 @@ class NightRepository(Repository):
         limit : int
             How many at most.
         """
-        mine = [visible(observations.c.owner, scope)]
+        query = sa.select(observations.c.night, sa.func.count()).where(visible(observations.c.owner, scope))
         if before is not None:
-            mine.append(observations.c.night < before)
+            query = query.where(observations.c.night < before)
         if until is not None:
-            mine.append(observations.c.night <= until)
-        nights = sa.select(observations.c.night).where(*mine).distinct().order_by(observations.c.night.desc())
-        chosen = nights.limit(limit).subquery()
+            query = query.where(observations.c.night <= until)
+        query = query.group_by(observations.c.night).order_by(observations.c.night.desc()).limit(limit)
+        with self._database.read() as transaction:
+            return transaction.connection.execute(query).tuples().all()
+
+    def counts(self, scope: Scope, nights: Sequence[date]) -> dict[date, NightCount]:
+        """How the jobs of some nights stand."""
         query = (
             sa.select(
                 observations.c.night,
@@ -96,12 +101,11 @@ class NightRepository(Repository):
                 _count(jobs.c.phase == Phase.ERROR),
             )
             .join(jobs, jobs.c.pk == observations.c.job_pk)
-            .where(visible(observations.c.owner, scope), observations.c.night.in_(sa.select(chosen.c.night)))
+            .where(visible(observations.c.owner, scope), observations.c.night.in_(nights))
             .group_by(observations.c.night)
-            .order_by(observations.c.night.desc())
         )
         with self._database.read() as transaction:
-            return [NightCount(*row) for row in transaction.connection.execute(query)]
+            return {row.night: NightCount(*row) for row in transaction.connection.execute(query)}
 
     def following(self, scope: Scope, night: date) -> date | None:
         """The next night with jobs."""
@@ -151,14 +155,13 @@ class NightRepository(Repository):
             .where(visible(observations.c.owner, scope), observations.c.night == night)
             .order_by(moment.desc(), jobs.c.pk.desc())
         )
-        with self._database.read() as transaction:
-            return [dict(row) for row in transaction.connection.execute(query).mappings()]
+        return self._rows(query)
 
     def results(self, scope: Scope, first: date, before: date) -> Sequence[Mapping[str, Any]]:
         """Statistics of the completed jobs of some nights, oldest job first."""
         names = ("night", "exposure_id", "instrument", "band", "detector", "exposure_time", "is_rate")
         query = (
-            sa.select(*(observations.c[name] for name in names), *(summaries.c[name] for name in _STATISTICS))
+            sa.select(*(observations.c[name] for name in names), *(summaries.c[name] for name in _COMPARED))
             .join(summaries, summaries.c.job_pk == observations.c.job_pk)
             .join(jobs, jobs.c.pk == observations.c.job_pk)
             .where(
@@ -169,8 +172,14 @@ class NightRepository(Repository):
             )
             .order_by(observations.c.job_pk)
         )
+        return self._rows(query)
+
+    def _rows(self, query: sa.Select[Any]) -> list[dict[str, Any]]:
+        """All rows; a dict of a mapping of the library takes twice as long."""
         with self._database.read() as transaction:
-            return [dict(row) for row in transaction.connection.execute(query).mappings()]
+            result = transaction.connection.execute(query)
+            names = tuple(result.keys())
+            return [dict(zip(names, row, strict=True)) for row in result.tuples()]
 
 
 def _count(condition: sa.ColumnElement[bool]) -> sa.ColumnElement[int]:

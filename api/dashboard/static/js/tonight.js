@@ -5,6 +5,7 @@ import { adopt } from "./tonight/adopt.js";
 
 const CALM_MS = 1000; // the night is asked for at most so often
 const POLL_MS = 5000; // where no stream of events stands
+const CHARTS_MS = 3000; // the charts at most so often
 const NEWS_MS = 5000; // a screen reader is told at most so often
 
 const root = document.getElementById("tonight");
@@ -18,6 +19,8 @@ let asked = 0;
 let timer = null;
 let told = 0;
 let stream = null;
+let drawing = null;
+let drawn = 0;
 
 function soon() {
   if (timer !== null || document.hidden) return;
@@ -44,7 +47,16 @@ function take(page) {
   if (!adopt(page)) return;
   const after = document.getElementById("summary").dataset;
   if (before.done !== after.done || before.failed !== after.failed) tell(after);
-  charts.load(trends());
+  redraw();
+}
+
+/** Charts of a long night are much to fetch: they may lag behind the table a little. */
+function redraw() {
+  drawing ??= setTimeout(() => {
+    drawing = null;
+    drawn = Date.now();
+    charts.load(trends());
+  }, Math.max(drawn + CHARTS_MS - Date.now(), 0));
 }
 
 function tell({ done, failed }) {

@@ -3,7 +3,7 @@
 const SHAPES = ["circle", "square", "triangle", "diamond", "cross"];
 const HEIGHT = 128;
 const DIGITS = { seeing: 2, zero_point: 3, sky: 2, depth: 2, astrometry: 1 };
-const UNITS = { arcsec: "″", "mag/arcsec2": "mag/□″" };
+const UNITS = { arcsec: "″", "mag/arcsec2": "mag/″²" };
 const WORSE = { high: "worse ↑", low: "worse ↓", both: "" };
 
 export class Charts {
@@ -42,7 +42,7 @@ export class Charts {
     this.sizes.observe(place);
     for (const plot of this.plots) plot.destroy();
     place.replaceChildren();
-    this.plots = panel.hidden ? [] : this.document.trends.map((trend) => this.chart(place, trend, groups));
+    this.plots = panel.hidden ? [] : this.document.quantities.map((quantity) => this.chart(place, quantity, groups));
   }
 
   resize() {
@@ -52,8 +52,7 @@ export class Charts {
     }
   }
 
-  chart(place, trend, groups) {
-    const { quantity } = trend;
+  chart(place, quantity, groups) {
     const unit = UNITS[quantity.unit] ?? quantity.unit;
     const difference = quantity.name === "zero_point" ? "Δ " : "";
     const figure = document.createElement("figure");
@@ -67,7 +66,7 @@ export class Charts {
     box.className = "plot";
     box.setAttribute("role", "img");
     place.append(figure);
-    const lines = this.span === "night" ? ofNight(trend, groups) : ofNights(trend, groups, this.document);
+    const lines = this.span === "night" ? ofNight(quantity, groups) : ofNights(quantity, groups, this.document);
     box.setAttribute("aria-label", spoken(quantity, unit, lines));
     const times = [...new Set(lines.flatMap((line) => line.points.map((point) => point.time)))].sort((a, b) => a - b);
     const column = new Map(times.map((time, index) => [time, index]));
@@ -112,44 +111,35 @@ export class Charts {
   }
 }
 
-function groupsOf({ trends }) {
-  const names = new Map();
-  for (const trend of trends) {
-    for (const series of trend.series) {
-      if (series.value.length) names.set(JSON.stringify([series.instrument, series.band]), series);
-    }
-  }
-  const cameras = new Set([...names.values()].map((series) => series.instrument));
-  return [...names.keys()].sort().map((key, index) => {
-    const { instrument, band } = names.get(key);
-    return { key, index, name: [cameras.size > 1 ? instrument ?? "unknown" : "", band ?? "no band"].filter(Boolean).join(" ") };
+function groupsOf({ series }) {
+  const cameras = new Set(series.map(({ instrument }) => instrument));
+  return series.map((one, index) => ({
+    ...one,
+    index,
+    name: [cameras.size > 1 ? one.instrument ?? "unknown" : "", one.band ?? "no band"].filter(Boolean).join(" "),
+  }));
+}
+
+function ofNight(quantity, groups) {
+  return groups.map(({ index, name, job_id: jobs, time, trends }) => {
+    const { value, outside, limits } = trends[quantity.name];
+    const marked = new Set(outside);
+    const points = value.flatMap((one, place) => one === null ? [] : [{
+      time: Date.parse(time[place]) / 1000, value: one, outside: marked.has(place), job: jobs[place], name,
+    }]);
+    return { index, name, limits, points };
   });
 }
 
-function ofNight(trend, groups) {
-  return joined(trend, groups, (series, name) => series.time.map((time, index) => ({
-    time: Date.parse(time) / 1000,
-    value: series.value[index],
-    outside: series.standing[index] === "outside",
-    job: series.job_id[index],
-    name,
-  })));
-}
-
-function ofNights(trend, groups, { baseline, night }) {
-  return joined(trend, groups, (series, name) => {
-    const points = series.before.map((value, index) => ({ night: baseline[index], value }));
-    if (series.value.length) points.push({ night, value: median(series.value) });
-    return points.filter(({ value }) => value !== null).map((point) => ({
-      ...point, name, time: Date.parse(`${point.night}T12:00:00Z`) / 1000, outside: isOutside(point.value, series.limits, trend.quantity.worse),
+function ofNights(quantity, groups, { baseline, night }) {
+  return groups.map(({ index, name, trends }) => {
+    const { value, limits, before } = trends[quantity.name];
+    const measured = value.filter((one) => one !== null);
+    const nights = [...before.map((one, place) => [baseline[place], one]), [night, measured.length ? median(measured) : null]];
+    const points = nights.filter(([, one]) => one !== null).map(([date, one]) => ({
+      time: Date.parse(`${date}T12:00:00Z`) / 1000, value: one, outside: isOutside(one, limits, quantity.worse), night: date, name,
     }));
-  });
-}
-
-function joined(trend, groups, points) {
-  return groups.flatMap(({ key, index, name }) => {
-    const series = trend.series.find((one) => JSON.stringify([one.instrument, one.band]) === key);
-    return series ? [{ index, name, limits: series.limits, points: points(series, name) }] : [];
+    return { index, name, limits, points };
   });
 }
 
@@ -173,12 +163,12 @@ function reach(low, high, lines, worse) {
   if (!all.length) return [0, 1];
   const bottom = Math.min(...all);
   const top = Math.max(...all);
-  const space = (top - bottom || Math.abs(top) || 1) * 0.08;
+  const space = (top - bottom || Math.abs(top) || 1) * 0.14;
   return [bottom - space, top + space];
 }
 
 const padded = (low, high, least) => {
-  const space = Math.max((high - low) * 0.03, least);
+  const space = Math.max((high - low) * 0.05, least);
   return [low - space, high + space];
 };
 
