@@ -11,7 +11,7 @@ from urllib.parse import parse_qs, urlsplit
 
 
 class FileHost(ThreadingHTTPServer):
-    """``/good``, ``/chunked``, ``/short``, ``/drip``, ``/silent``, ``/endless``, ``/status/NNN``, ``/to?url=``."""
+    """``/good``, ``/chunked``, ``/held``, ``/short``, ``/drip``, ``/silent``, ``/endless``, ``/status/N``, ``/to?url=``."""
 
     daemon_threads = True
 
@@ -52,11 +52,13 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(content)
         elif path.path == "/announced":
             self._head(200, int(path.query))
-        elif path.path == "/chunked":
+        elif path.path in ("/chunked", "/held"):
             self._head(200, None, **{"Transfer-Encoding": "chunked"})
             for start in range(0, len(content), 1000):
                 piece = content[start : start + 1000]
                 self.wfile.write(b"%x\r\n%s\r\n" % (len(piece), piece))
+            if path.path == "/held":
+                self.server.let_go.wait(20)
             self.wfile.write(b"0\r\n\r\n")
         elif path.path == "/endless":
             self._head(200, None)

@@ -127,13 +127,21 @@ class Quotas:
         self._seconds = seconds
         self._known: dict[str, tuple[float, DiskUsage]] = {}
 
-    def room(self, owner: str) -> int | None:
-        """Bytes that an owner may still upload, beside what is on its way; None without a quota."""
+    def room(self, owner: str, own: int = 0) -> int | None:
+        """Bytes that an owner may still upload, beside what is on its way; None without a quota.
+
+        Parameters
+        ----------
+        owner : str
+            Whose quota.
+        own : int
+            Bytes on their way that are asked for: they do not stand in their own way.
+        """
         quota = limits_of(self._settings, owner).quota_bytes
         if quota is None:
             return None
         taken = self._storage.usage.used(Scope(owner)) + self._storage.uploads.announced(Scope(owner))
-        return max(quota - taken, 0)
+        return max(quota - taken + own, 0)
 
     def is_over(self, owner: str) -> bool:
         """Whether one job more would, by the mean of those before, pass the quota."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from service import formats
 from service.jobs.disk import SPARE_BYTES
 from service.jobs.errors import UnreadableExposureError
+from service.jobs.leased_work import LeasedWork
 from service.jobs.limits import Quotas
 from service.jobs.registration import register_exposures
 from service.jobs.source_bucket import fetch_object
@@ -47,7 +48,7 @@ class _Stopped(Exception):
     """The process is to end."""
 
 
-class SourceFetcher:
+class SourceFetcher(LeasedWork):
     """Threads that take files which are due, fetch them and make them exposures.
 
     Parameters
@@ -59,6 +60,7 @@ class SourceFetcher:
     """
 
     def __init__(self, storage: Storage, settings: Settings) -> None:
+        super().__init__("sources", threads=settings.source_threads, poll=settings.source_poll, patience=_BEAT_SECONDS)
         self._storage = storage
         self._settings = settings
         self._policy = WebPolicy.of_sources(settings)
@@ -70,36 +72,29 @@ class SourceFetcher:
         )
         self._lease = settings.source_silence + _LONGEST_LOOK_UP
         self._host = socket.gethostname()
-        self._stopping = threading.Event()
-        # Not waited for by the interpreter: a host that hangs must not keep a process alive.
-        self._threads = [
-            threading.Thread(target=self._run, name=f"sources-{number}", daemon=True)
-            for number in range(settings.source_threads)
-        ]
-
-    def start(self) -> None:
-        """Begin to fetch."""
-        for thread in self._threads:
-            thread.start()
+        self._held: dict[str, UploadRecord] = {}
 
     def stop(self) -> None:
-        """End; what is being fetched is left to others."""
-        self._stopping.set()
-        for thread in self._threads:
-            if thread.is_alive():
-                thread.join(_BEAT_SECONDS)
+        """End; what is being fetched is given back, also by threads that wait for a host."""
+        super().stop()
+        for upload_id in list(self._held):
+            try:
+                self._give_back(upload_id)
+            except StorageUnavailableError as error:
+                logger.warning("fetch %s is left to the end of its lease: %s", upload_id, error)
 
     def step(self) -> bool:
         """Fetch the file that is longest due; whether there was one."""
         upload = self._storage.uploads.take(self._lease, host=self._host, per_owner=self._settings.source_per_owner)
         if upload is None:
             return False
+        self._held[upload.id] = upload
         try:
             self._fetch(upload)
         except _GivenUp:
             logger.info("fetch %s was given up", upload.id)
         except _Stopped:
-            self._storage.uploads.postpone(upload, {}, 0.0)
+            self._give_back(upload.id)
         except SourceError as error:
             self._settle(upload, error)
         except StorageUnavailableError:
@@ -107,19 +102,15 @@ class SourceFetcher:
         except Exception:
             logger.exception("fetch %s", upload.id)
             self._settle(upload, SourceError("source.failed", "The service met an error that it does not know."))
+        finally:
+            self._held.pop(upload.id, None)
         return True
 
-    def _run(self) -> None:
-        while not self._stopping.is_set():
-            try:
-                if self.step():
-                    continue
-            except StorageUnavailableError as error:
-                logger.warning("sources: %s", error)
-            except Exception:
-                # Whatever it was: the file waits for the end of its lease, the others must go on.
-                logger.exception("sources")
-            self._stopping.wait(self._settings.source_poll)
+    def _give_back(self, upload_id: str) -> None:
+        """Once: the thread that stops and `stop` itself may both want to, and then it may be another's already."""
+        upload = self._held.pop(upload_id, None)
+        if upload is not None:
+            self._storage.uploads.give_back(upload)
 
     def _fetch(self, upload: UploadRecord) -> None:
         if upload.attempts > self._settings.source_attempts:
@@ -187,17 +178,20 @@ class _Sink:
         self._storage, self._settings = storage, settings
         self._upload, self._writer = upload, writer
         self._lease, self._stopping = lease, stopping
-        self._room = self._find_room()
+        self._room = self._find_room(upload.size or 0)  # what an attempt before has announced
+        self._size = upload.size
         self._next_beat = 0.0
         self._looked_at = False
 
     def begin(self, length: int | None) -> None:
         """Refuse what there is no room for."""
         announced = length or 0
+        self._size = length or self._size
         self._check(announced)
         if self._storage.blobs.free_bytes() < announced + SPARE_BYTES:
             raise SourceError("storage.full", _NO_ROOM, passes=True)
         self._beat(self._lease, size=length)
+        self._check(announced)
 
     def write(self, data: bytes) -> None:
         """Take some bytes."""
@@ -217,10 +211,11 @@ class _Sink:
         if not self._looked_at:
             self._look()
         self._beat(_STORE_SECONDS)
+        self._check(self._writer.size)
 
-    def _find_room(self) -> int | None:
-        room = Quotas(self._storage, self._settings).room(self._upload.owner)
-        return None if room is None else room + (self._upload.size or 0)  # what an attempt before has announced
+    def _find_room(self, own: int) -> int | None:
+        """Bytes that the file may have; ``own`` of them are counted as its already."""
+        return Quotas(self._storage, self._settings).room(self._upload.owner, own)
 
     def _check(self, size: int) -> None:
         if size > self._settings.max_upload_bytes:
@@ -237,3 +232,5 @@ class _Sink:
         self._next_beat = time.monotonic() + _BEAT_SECONDS
         if not self._storage.uploads.beat(self._upload, self._writer.size, lease, size=size):
             raise _GivenUp
+        # The room is shared with others that come now, as large as they turn out to be.
+        self._room = self._find_room(self._size or self._writer.size)

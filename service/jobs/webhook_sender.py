@@ -6,17 +6,16 @@ import json
 import logging
 import random
 import ssl
-import threading
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from standardwebhooks import Webhook
 
+from service.jobs.leased_work import LeasedWork
 from service.jobs.web_target import WebPolicy
 from service.jobs.webhook_request import Answer, post
 from service.operations.logs import working_on
-from service.storage.errors import StorageUnavailableError
 from service.storage.records import WebhookState
 
 if TYPE_CHECKING:
@@ -45,7 +44,7 @@ def signed_headers(message_id: str, at: datetime, body: str, secret: WebhookSecr
     }
 
 
-class WebhookSender:
+class WebhookSender(LeasedWork):
     """Threads that take messages which are due, send them and write down what came of it.
 
     A message is sent at least once: a sender that dies between the answer and the note leaves it to be sent again,
@@ -60,27 +59,15 @@ class WebhookSender:
     """
 
     def __init__(self, storage: Storage, settings: Settings) -> None:
+        super().__init__(
+            "webhooks",
+            threads=settings.webhook_threads,
+            poll=settings.webhook_poll,
+            patience=settings.webhook_timeout,
+        )
         self._storage = storage
         self._settings = settings
         self._policy = WebPolicy.of_webhooks(settings)
-        self._stopping = threading.Event()
-        # Not waited for by the interpreter: a receiver that hangs must not keep a process alive.
-        self._threads = [
-            threading.Thread(target=self._run, name=f"webhooks-{number}", daemon=True)
-            for number in range(settings.webhook_threads)
-        ]
-
-    def start(self) -> None:
-        """Begin to send."""
-        for thread in self._threads:
-            thread.start()
-
-    def stop(self) -> None:
-        """End after the messages that are on their way."""
-        self._stopping.set()
-        for thread in self._threads:
-            if thread.is_alive():
-                thread.join(self._settings.webhook_timeout)
 
     def step(self) -> bool:
         """Send the message that is longest due; whether there was one."""
@@ -91,18 +78,6 @@ class WebhookSender:
         with working_on(job_id=message.job_id):
             self._settle(message, self._send(message))
         return True
-
-    def _run(self) -> None:
-        while not self._stopping.is_set():
-            try:
-                if self.step():
-                    continue
-            except StorageUnavailableError as error:
-                logger.warning("webhooks: %s", error)
-            except Exception:
-                # Whatever it was: the message waits for the end of its lease, the others must go on.
-                logger.exception("webhooks")
-            self._stopping.wait(self._settings.webhook_poll)
 
     @cached_property
     def _tls(self) -> ssl.SSLContext:

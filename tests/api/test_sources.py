@@ -324,6 +324,35 @@ def test_fetchers_that_always_die_end_it(house: House, host: FileHost) -> None:
     assert host.asked == []
 
 
+@pytest.mark.parametrize("path", ["/drip", "/silent"])
+def test_a_clean_stop_is_no_attempt(house: House, host: FileHost, path: str) -> None:
+    """Whether bytes come or the host is waited for: restarts of the workers must not end a fetch."""
+    settings = house.settings.model_copy(update={"source_silence": 15.0, "min_upload_rate": 0})
+    answer = ask(house, host.url(path))
+    for _ in range(2):
+        fetcher = SourceFetcher(house.services.storage, settings)
+        fetcher.start()
+        wait_for(house, answer, "EXECUTING")
+        fetcher.stop()
+        document = house.client.get(answer.headers["Location"]).json()
+        assert (document["phase"], document["attempt"], document["error"]) == ("QUEUED", 0, None)
+    host.let_go.set()
+    time.sleep(0.2)  # a thread that still waited for the host comes back, and changes nothing
+    document = house.client.get(answer.headers["Location"]).json()
+    assert (document["phase"], document["attempt"], document["error"]) == ("QUEUED", 0, None)
+    assert house.client.delete(answer.headers["Location"]).status_code == 204
+
+
+def wait_for(house: House, answer: Any, phase: str) -> dict[str, Any]:
+    deadline = time.monotonic() + 10.0
+    document: dict[str, Any] = {"phase": None}
+    while document["phase"] != phase:
+        assert time.monotonic() < deadline, document
+        time.sleep(0.02)
+        document = house.client.get(answer.headers["Location"]).json()
+    return document
+
+
 def test_owners_take_turns(house: House, host: FileHost) -> None:
     """One owner's many files do not keep another's waiting."""
     uploads, storage = house.services.uploads, house.services.storage
@@ -331,6 +360,29 @@ def test_owners_take_turns(house: House, host: FileHost) -> None:
         uploads.begin(Scope(owner), source=host.url("/good"))
     taken = [storage.uploads.take(60.0, host="here", per_owner=1) for _ in range(3)]
     assert [None if one is None else one.owner for one in taken] == ["ada", "bob", None]
+
+
+def test_quota_holds_for_files_that_come_together_and_do_not_say_how_large_they_are(
+    tmp_path: Path, host: FileHost
+) -> None:
+    size = len(CONTENT)
+    with (
+        file_host(fits_bytes(5.0)) as other,
+        open_house(tmp_path, **OPEN, quota_bytes=2 * size - 1, source_per_owner=2, source_threads=2) as house,
+    ):
+        fetcher = SourceFetcher(house.services.storage, house.settings)
+        first, second = ask(house, host.url("/held")), ask(house, other.url("/held"))
+        fetcher.start()
+        for answer in (first, second):
+            wait_for(house, answer, "EXECUTING")
+        while not (host.asked and other.asked):
+            time.sleep(0.01)
+        time.sleep(0.3)  # all bytes of both are here: each had room when it began
+        host.let_go.set()
+        assert wait_for(house, first, "COMPLETED")["size"] == size
+        other.let_go.set()
+        assert wait_for(house, second, "ERROR")["error"]["code"] == "quota.exceeded"
+        fetcher.stop()
 
 
 def test_quota_counts_what_comes(tmp_path: Path, host: FileHost) -> None:

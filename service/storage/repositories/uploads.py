@@ -12,10 +12,13 @@ from service.storage.errors import TooManyError
 from service.storage.json_values import clean_json
 from service.storage.records import Page, Phase, Scope, new_id
 from service.storage.repositories.base import Repository, visible
+from service.storage.repositories.leases import Leases
 from service.storage.tables import uploads
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
+
+    from service.storage.repositories.leases import Columns
 
 __all__ = ["UploadRecord", "UploadRepository"]
 
@@ -207,29 +210,9 @@ class UploadRepository(Repository):
         UploadRecord or None
             With the attempt counted; None where nothing is due.
         """
-        with self._database.read() as transaction:
-            if transaction.connection.execute(_due(transaction.now(), per_owner)).first() is None:
-                return None
-        with self._database.write() as transaction:
-            now = transaction.now()
-            chosen = _due(now, per_owner).with_for_update(skip_locked=True)
-            upload_id = transaction.connection.execute(chosen).scalar_one_or_none()
-            if upload_id is None:
-                return None
-            row = transaction.connection.execute(
-                sa.update(uploads)
-                .where(uploads.c.id == upload_id, _is_free(now))
-                .values(
-                    phase=Phase.EXECUTING,
-                    host=host,
-                    received=0,
-                    attempts=uploads.c.attempts + 1,
-                    taken_until=now + timedelta(seconds=lease),
-                )
-                .returning(uploads)
-            )
-            found = row.mappings().one_or_none()
-            return None if found is None else _record(found)
+        values = {"phase": Phase.EXECUTING, "host": host, "received": 0}
+        row = _LEASES.take(self._database, lease, per_owner=per_owner, **values)
+        return None if row is None else _record(row)
 
     def beat(self, upload: UploadRecord, received: int, lease: float, *, size: int | None = None) -> bool:
         """Note how far a fetch is and go on having it; False where it was cancelled, or is somebody else's by now."""
@@ -244,6 +227,18 @@ class UploadRepository(Repository):
             next_at = transaction.now() + timedelta(seconds=seconds)
             note = _of_attempt(upload).values(
                 phase=Phase.QUEUED, error=clean_json(error), next_at=next_at, taken_until=None, received=0
+            )
+            return bool(transaction.connection.execute(note).rowcount)
+
+    def give_back(self, upload: UploadRecord) -> bool:
+        """Leave a fetch to others at once, as if it had not been taken: it is not at fault where a fetcher ends."""
+        with self._database.write() as transaction:
+            note = _of_attempt(upload).values(
+                phase=Phase.QUEUED,
+                attempts=upload.attempts - 1,
+                next_at=transaction.now(),
+                taken_until=None,
+                received=0,
             )
             return bool(transaction.connection.execute(note).rowcount)
 
@@ -286,29 +281,18 @@ class UploadRepository(Repository):
             return transaction.connection.execute(sa.delete(uploads).where(uploads.c.id.in_(old))).rowcount
 
 
-def _is_free(now: datetime) -> sa.ColumnElement[bool]:
+def _is_due(columns: Columns, now: datetime) -> sa.ColumnElement[bool]:
     """It waits, or whoever fetched it has died."""
-    table = uploads.c
-    waits = sa.and_(table.phase == Phase.QUEUED, table.next_at <= now)
-    return sa.or_(waits, sa.and_(table.phase == Phase.EXECUTING, table.taken_until < now))
+    waits = sa.and_(columns.phase == Phase.QUEUED, columns.next_at <= now)
+    dead = sa.and_(columns.phase == Phase.EXECUTING, columns.taken_until < now)
+    return sa.and_(sa.or_(waits, dead), columns.expires_at > now)
 
 
-def _due(now: datetime, per_owner: int) -> sa.Select[tuple[str]]:
-    """Id of the source that is longest due, of an owner with less than so many under way."""
-    busy = uploads.alias("busy")
-    under_way = (
-        sa.select(busy.c.owner)
-        .where(busy.c.phase == Phase.EXECUTING, busy.c.taken_until >= now)
-        .group_by(busy.c.owner)
-        .having(sa.func.count() >= per_owner)
-    )
-    table = uploads.c
-    return (
-        sa.select(table.id)
-        .where(_is_free(now), table.expires_at > now, table.owner.not_in(under_way))
-        .order_by(table.next_at)
-        .limit(1)
-    )
+def _is_held(columns: Columns, now: datetime) -> sa.ColumnElement[bool]:
+    return sa.and_(columns.phase == Phase.EXECUTING, columns.taken_until >= now)
+
+
+_LEASES = Leases(uploads, _is_due, _is_held)
 
 
 def _of_attempt(upload: UploadRecord) -> sa.Update:

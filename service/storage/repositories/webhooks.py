@@ -10,12 +10,14 @@ import sqlalchemy as sa
 from service.storage.json_values import clean_json
 from service.storage.records import Page, Scope, WebhookMessage, WebhookSecret, WebhookState, new_id
 from service.storage.repositories.base import Repository, visible
+from service.storage.repositories.leases import Leases
 from service.storage.tables import webhook_messages, webhook_secrets
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
     from service.storage.database import Transaction
+    from service.storage.repositories.leases import Columns
 
 __all__ = ["WebhookRepository"]
 
@@ -58,23 +60,7 @@ class WebhookRepository(Repository):
         WebhookMessage or None
             With the attempt counted; None where nothing is due.
         """
-        with self._database.read() as transaction:
-            if transaction.connection.execute(_due(transaction.now(), per_owner)).first() is None:
-                return None
-        with self._database.write() as transaction:
-            now = transaction.now()
-            chosen = _due(now, per_owner).with_for_update(skip_locked=True)
-            message_id = transaction.connection.execute(chosen).scalar_one_or_none()
-            if message_id is None:
-                return None
-            table = webhook_messages.c
-            row = transaction.connection.execute(
-                sa.update(webhook_messages)
-                .where(table.id == message_id, table.state == WebhookState.WAITING, _is_free(now))
-                .values(taken_until=now + timedelta(seconds=lease), attempts=table.attempts + 1)
-                .returning(webhook_messages)
-            )
-            return _message(row.mappings().one_or_none())
+        return _message(_LEASES.take(self._database, lease, per_owner=per_owner))
 
     def settle(
         self,
@@ -130,7 +116,7 @@ class WebhookRepository(Repository):
             now = transaction.now()
             row = transaction.connection.execute(
                 sa.update(webhook_messages)
-                .where(table.id == message_id, visible(table.owner, scope), _is_free(now))
+                .where(table.id == message_id, visible(table.owner, scope), _is_free(table, now))
                 .values(state=WebhookState.WAITING, attempts=0, next_at=now, taken_until=None)
                 .returning(webhook_messages)
             )
@@ -196,26 +182,19 @@ class WebhookRepository(Repository):
             return _secret(transaction, owner)
 
 
-def _is_free(now: datetime) -> sa.ColumnElement[bool]:
-    return sa.or_(webhook_messages.c.taken_until.is_(None), webhook_messages.c.taken_until < now)
+def _is_free(columns: Columns, now: datetime) -> sa.ColumnElement[bool]:
+    return sa.or_(columns.taken_until.is_(None), columns.taken_until < now)
 
 
-def _due(now: datetime, per_owner: int) -> sa.Select[tuple[str]]:
-    """Id of the message that is longest due, of an owner with less than so many under way."""
-    busy = webhook_messages.alias("busy")
-    under_way = (
-        sa.select(busy.c.owner)
-        .where(busy.c.state == WebhookState.WAITING, busy.c.taken_until >= now)
-        .group_by(busy.c.owner)
-        .having(sa.func.count() >= per_owner)
-    )
-    table = webhook_messages.c
-    return (
-        sa.select(table.id)
-        .where(table.state == WebhookState.WAITING, table.next_at <= now, _is_free(now), table.owner.not_in(under_way))
-        .order_by(table.next_at)
-        .limit(1)
-    )
+def _is_due(columns: Columns, now: datetime) -> sa.ColumnElement[bool]:
+    return sa.and_(columns.state == WebhookState.WAITING, columns.next_at <= now, _is_free(columns, now))
+
+
+def _is_held(columns: Columns, now: datetime) -> sa.ColumnElement[bool]:
+    return sa.and_(columns.state == WebhookState.WAITING, columns.taken_until >= now)
+
+
+_LEASES = Leases(webhook_messages, _is_due, _is_held)
 
 
 def _columns(row: sa.RowMapping) -> dict[str, Any]:
