@@ -9,6 +9,7 @@ from fastapi import Query, Request, Response
 from api.dashboard.failure import explain
 from api.dashboard.job_config import changed, matching, settings
 from api.dashboard.job_facts import LOOKS, figures, observed, stage_bars, statistics, title
+from api.dashboard.job_layers import LAYERS
 from api.dashboard.route import page_router
 from api.dashboard.templating import render
 from api.dependencies import Job, Using, missing_product
@@ -91,6 +92,7 @@ def _results(services: Services, job: JobRecord) -> dict[str, Any]:
     summary = services.storage.summaries.get(job)
     inputs = _inputs(services, job, provenance)
     seen = observed(inputs[0]["metadata"] if inputs else {}, job)
+    made = {stored.product for stored in reads.products(job)}
     found = [] if config is None else settings(config, job, _of_instrument(services, job))
     lines = reads.log(job)
     return {
@@ -99,7 +101,8 @@ def _results(services: Services, job: JobRecord) -> dict[str, Any]:
         "title": title(seen, inputs[0]["filename"] if inputs else None, job.id),
         "figures": [] if summary is None else figures(summary, metadata),
         "groups": {} if summary is None else statistics(summary),
-        "has_image": job.phase is not Phase.ARCHIVED and reads.product(job, IMAGE, "fits") is not None,
+        "has_image": job.phase is not Phase.ARCHIVED and IMAGE in made,
+        "layers": " ".join(layer for layer, product in LAYERS.items() if product in made),
         "diagnostics": [(name, kind.title, kind.doc, _GOOD[name]) for name, kind in DIAGNOSTICS.items()],
         "stages": stage_bars(reads.stages(job)),
         "settings": changed(found),

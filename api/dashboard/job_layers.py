@@ -33,9 +33,7 @@ __all__ = ["LAYERS", "Layer", "router"]
 router = page_router()
 
 _PHOTOMETRY = "initial_photometry_match_detector"
-_MAGNITUDE = "base_PsfFlux_mag"
-_REF_POSITION = ("ref_coord_ra", "ref_coord_dec")
-_USED = "src_calib_photometry_used"
+_REFERENCE = ("ref_id", "ref_coord_ra", "ref_coord_dec")
 _PSF_FLAGS = ("calib_psf_candidate", "calib_psf_used", "calib_psf_reserved")
 
 
@@ -73,10 +71,11 @@ def show_layer(request: Request, services: Using, job: Job, layer: Annotated[Lay
 
 
 def _stars(services: Services, job: JobRecord) -> dict[str, Any]:
-    catalog = read_rows(services, job, LAYERS[Layer.STARS], (*MARK_COLUMNS, _MAGNITUDE))
+    catalog = read_rows(services, job, LAYERS[Layer.STARS], MARK_COLUMNS)
     catalog = catalog.select(catalog["deblend_nChild"] == 0)
-    magnitude = catalog[_MAGNITUDE] if _MAGNITUDE in catalog else np.full(len(catalog), np.nan)
-    return {**_marks(source_marks(catalog)), "mag": _rounded(magnitude, 3)}
+    marks = source_marks(catalog)
+    kind = np.where(np.isin(marks.kind, ("sky", "flagged")), marks.kind, "star")
+    return {**_marks(marks), "kind": kind.tolist()}
 
 
 def _psf_stars(services: Services, job: JobRecord) -> dict[str, Any]:
@@ -97,15 +96,9 @@ def _astrometry(services: Services, job: JobRecord) -> dict[str, Any]:
 
 
 def _photometry(services: Services, job: JobRecord) -> dict[str, Any]:
-    catalog = read_rows(services, job, LAYERS[Layer.PHOTOMETRY], ("ref_id", *_REF_POSITION, _USED))
+    catalog = read_rows(services, job, LAYERS[Layer.PHOTOMETRY], _REFERENCE)
     references, _ = match_marks(catalog, _wcs(services, job))
-    kind = np.where(catalog[_USED], "used", "rejected")
-    return {
-        **_marks(references),
-        "rx": _rounded(references.x, 2),
-        "ry": _rounded(references.y, 2),
-        "kind": kind.tolist(),
-    }
+    return {**_marks(references), "rx": _rounded(references.x, 2), "ry": _rounded(references.y, 2)}
 
 
 def _wcs(services: Services, job: JobRecord) -> Wcs | None:

@@ -34,6 +34,7 @@ COLUMNS = {
     "psfMagErr": 3,
     "psfFlux": 0,
     "psfFluxErr": 0,
+    "base_PsfFlux_instFlux": 0,
 }
 _FLAGS = {
     "calib_psf_used": "PSF",
@@ -42,6 +43,7 @@ _FLAGS = {
     "base_PsfFlux_flag": "flux failed",
     "base_PixelFlags_flag_saturatedCenter": "saturated",
 }
+_BRIGHTEST = "-base_PsfFlux_instFlux"  # a run that failed has no magnitudes
 _WITHOUT_SKY = "!sky_source"
 
 
@@ -50,7 +52,7 @@ def show_stars(
     request: Request,
     services: Using,
     job: Job,
-    order: Annotated[str, Query(max_length=100)] = "psfMag",
+    order: Annotated[str, Query(max_length=100)] = _BRIGHTEST,
     words: Annotated[str, Query(alias="q", max_length=500)] = "",
 ) -> Response:
     """The first stars in an order; ``q`` is an id, or conditions as catalogues take them."""

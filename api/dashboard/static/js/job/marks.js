@@ -1,23 +1,16 @@
 // Layers of marks over the image: fetched when they are first shown, drawn on a canvas that moves with the image.
 
 /** What the legend offers: rows of a source that are of one kind, and how they are drawn. */
-const STARS = [
-  ["psf", "in the PSF model", "#ff6b6b"],
-  ["astrometry", "in the astrometric fit", "#7aa2ff"],
-  ["photometry", "in the zero point", "#ff7af0"],
-  ["star", "others", "#5fd39a"],
-  ["flagged", "flagged", "#f3e05b"],
-  ["sky", "sky sources", "#5be0f3"],
-];
 export const LAYERS = [
-  ...STARS.map(([kind, name, color]) => ({ id: `stars-${kind}`, group: "Stars", from: "stars", only: kind, name, color, shape: "ellipse" })),
+  { id: "stars", group: "Star catalogue", from: "stars", only: "star", name: "stars", color: "#5fd39a", shape: "ellipse" },
+  { id: "flagged", group: "Star catalogue", from: "stars", only: "flagged", name: "flagged", color: "#f3e05b", shape: "ellipse" },
+  { id: "sky", group: "Star catalogue", from: "stars", only: "sky", name: "places of empty sky", color: "#5be0f3", shape: "ellipse" },
   { id: "psf-used", group: "PSF candidates", from: "psf_stars", only: "used", name: "used", color: "#ff6b6b", shape: "diamond" },
   { id: "psf-reserved", group: "PSF candidates", from: "psf_stars", only: "reserved", name: "reserved", color: "#ffb36b", shape: "diamond" },
   { id: "psf-rejected", group: "PSF candidates", from: "psf_stars", only: "rejected", name: "rejected", color: "#c9c9d9", shape: "cross-out" },
   { id: "references", group: "Astrometry", from: "astrometry", name: "references", color: "#ffa53d", shape: "plus", at: "reference" },
   { id: "residuals", group: "Astrometry", from: "astrometry", name: "residuals", color: "#ffffff", shape: "vector" },
-  { id: "photometry-used", group: "Photometry", from: "photometry", only: "used", name: "references used", color: "#ff7af0", shape: "square", at: "reference" },
-  { id: "photometry-rejected", group: "Photometry", from: "photometry", only: "rejected", name: "references left out", color: "#b98ad0", shape: "square", at: "reference" },
+  { id: "photometry", group: "Photometry", from: "photometry", name: "references", color: "#ff7af0", shape: "square", at: "reference" },
 ];
 
 const LEAST_RADIUS = 5; // CSS px
@@ -66,12 +59,13 @@ export class Marks {
     return this.lengths[Math.floor(0.9 * (this.lengths.length - 1))] || null;
   }
 
-  /** The star (of layers that are shown, or of all) nearest to a pixel within some pixels. */
+  /** The star nearest to a pixel within some pixels. */
   nearest({ x, y }, within) {
     const columns = this.#ready.get("stars");
     if (!columns) return null;
     let best = null, least = within * within;
     for (let i = 0; i < columns.id.length; i++) {
+      if (columns.kind[i] === "sky" || columns.x[i] === null) continue;
       const distance = (columns.x[i] - x) ** 2 + (columns.y[i] - y) ** 2;
       if (distance <= least) [best, least] = [i, distance];
     }

@@ -8,7 +8,7 @@ const SIDE = 41;
 const FWHM = 2 * Math.sqrt(2 * Math.log(2));
 const USES = {
   calib_psf_used: "made the PSF model", calib_psf_reserved: "held back from the PSF model", calib_psf_candidate: "PSF candidate",
-  calib_astrometry_used: "in the astrometric fit", calib_photometry_used: "in the zero point", sky_source: "sky source",
+  calib_astrometry_used: "in the astrometric fit", calib_photometry_used: "matched to a photometric reference", sky_source: "sky source",
 };
 
 let wanted = null;

@@ -7,12 +7,19 @@ import { LAYERS, Marks } from "./marks.js";
 import { showStar } from "./star.js";
 
 const TILE = 256;
-const FIRST_SHOWN = new Set(["stars-psf"]);
+const FIRST_SHOWN = new Set(["stars"]);
 const CLICK_REACH = 14; // CSS px
 const STEP = 1.6;
 
 const byId = (id) => document.getElementById(id);
 const calm = () => matchMedia("(prefers-reduced-motion: reduce)").matches;
+
+/** OpenSeadragon would put a style element into the page, which the page's policy refuses, unless it sees its own. */
+function pretendStyled() {
+  const sign = document.createElementNS("", "style"); // of no language: it is no style
+  sign.setAttribute("data-openseadragon-mobile-css", "");
+  document.head.append(sign);
+}
 
 function tileSource(frame, address) {
   return {
@@ -24,6 +31,7 @@ function tileSource(frame, address) {
 class Viewer {
   constructor(root, job, frame) {
     Object.assign(this, { root, job, frame, base: `/v1/jobs/${job}/images` });
+    pretendStyled();
     this.osd = OpenSeadragon({
       element: byId("osd"),
       drawer: "canvas",
@@ -123,7 +131,8 @@ class Viewer {
       box.type = "checkbox";
       box.dataset.layer = layer.id;
       box.setAttribute("aria-label", `${layer.group}: ${layer.name}`);
-      box.checked = FIRST_SHOWN.has(layer.id);
+      box.disabled = !this.root.dataset.layers.split(" ").includes(layer.from);
+      box.checked = FIRST_SHOWN.has(layer.id) && !box.disabled;
       label.appendChild(sample(layer));
       label.appendChild(document.createElement("span")).textContent = layer.name;
       const counter = label.appendChild(document.createElement("span"));
