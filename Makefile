@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 export NUMBA_CACHE_DIR ?= $(CURDIR)/.numba_cache
 export OPENBLAS_NUM_THREADS ?= 1
 
-.PHONY: install demo test serve lint docs reference figures bench lock sbom clean
+.PHONY: install demo test serve lint docs links reference figures bench lock sbom clean
 
 install: $(VENV)/.installed
 
@@ -36,6 +36,9 @@ test: lint
 docs: install
 	$(BIN)/python -m sphinx -W --keep-going -q docs docs/_build
 	@echo docs/_build/index.html
+
+links: install
+	$(BIN)/python -m sphinx -b linkcheck -q docs docs/_build/links
 
 reference: install
 	cd docs && $(CURDIR)/$(BIN)/python -m making.reference

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Mapping
+from configparser import ConfigParser
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -25,7 +26,7 @@ from service.settings import Settings
 from visitcal import Client
 from visitcal.server_process import READY_LINE
 
-__all__ = ["REPO", "Block", "World", "blocks_of", "pages"]
+__all__ = ["ADDRESS", "REPO", "Block", "World", "blocks_of", "pages"]
 
 REPO = Path(__file__).parents[2]
 ADDRESS = "http://127.0.0.1:8470"
@@ -127,6 +128,8 @@ class World:
                 yaml.safe_load(text)
             case "json":
                 json.loads(text)
+            case "ini":
+                ConfigParser().read_string(text)
             case "text":
                 pass  # nobody types that
             case _:

@@ -14,7 +14,7 @@ import pytest
 from making.reference import DOCS, PAGES, pages_of_today
 from markdown_it import MarkdownIt
 
-from tests.documentation.blocks import REPO, pages
+from tests.documentation.blocks import ADDRESS, REPO, pages
 
 #: Attributes by which a page fetches something, not by which a reader goes somewhere.
 FETCHING = {
@@ -84,6 +84,16 @@ def _leads(site: dict[Path, Page], path: Path, link: str) -> bool:
     if target not in site:
         return target.is_file() and not parts.fragment
     return parts.fragment in ("", *site[target].ids)
+
+
+def test_links_to_elsewhere_are_addresses(site: dict[Path, Page]) -> None:
+    """Whether somebody answers there is asked by hand, with ``make links``: tests have no network."""
+    elsewhere = {link for page in site.values() for link in page.links if urlsplit(link).scheme}
+    own = {link for link in elsewhere if link.startswith(ADDRESS)}
+    assert own
+    for link in elsewhere - own:
+        assert urlsplit(link).scheme == "https", link
+        assert "." in urlsplit(link).netloc, link
 
 
 def test_nothing_is_fetched_from_elsewhere(site: dict[Path, Page]) -> None:
