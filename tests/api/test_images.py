@@ -370,6 +370,78 @@ def test_tiles_make_the_image(house: House, job: str, exposure: Exposure, layout
     np.testing.assert_allclose(np.vstack(rows), expected, atol=1)
 
 
+def test_tiles_of_a_mask_plane_lie_over_the_image(house: House, job: str, exposure: Exposure) -> None:
+    base = f"{job}/images/image/mask"
+    size = ET.fromstring(house.client.get(f"{base}/SAT.dzi").content)[0].attrib
+    assert (size["Width"], size["Height"]) == (str(SHAPE[1]), str(SHAPE[0]))
+    masked_image = exposure.masked_image
+    is_saturated = (masked_image.mask >> masked_image.planes["SAT"]) & 1 == 1
+    seen = np.zeros(SHAPE, bool)
+    for x in range(-(-SHAPE[1] // 256)):
+        for y in range(-(-SHAPE[0] // 256)):
+            answer = house.client.get(f"{base}/SAT_files/10/{x}_{y}.png")
+            assert answer.headers["content-type"] == "image/png"
+            tile = np.asarray(Image.open(io.BytesIO(answer.content)).convert("RGBA"))
+            shown = tile[..., 3] > 0
+            assert np.all(tile[shown] == (0, 255, 0, 128))
+            seen[y * 256 : y * 256 + len(tile), x * 256 : x * 256 + tile.shape[1]] = shown
+    np.testing.assert_array_equal(seen[::-1], is_saturated)
+
+
+def test_a_single_pixel_of_a_mask_shows_in_the_smallest_tile(house: House, job: str) -> None:
+    def alpha(plane: str) -> int:
+        content = house.client.get(f"{job}/images/image/mask/{plane}_files/0/0_0.png").content
+        picture = Image.open(io.BytesIO(content)).convert("RGBA")
+        assert picture.size == (1, 1)
+        return int(picture.getpixel((0, 0))[3])  # type: ignore[index]
+
+    assert (alpha("CR"), alpha("STREAK")) == (128, 0)
+
+
+@pytest.mark.parametrize(
+    ("address", "status", "code"),
+    [
+        ("image/mask/NONE_files/9/0_0.png", 422, "image.no_plane"),
+        ("background/mask/SAT_files/9/0_0.png", 422, "image.no_plane"),
+        ("image/mask/SAT_files/10/9_0.png", 404, "image.no_tile"),
+        ("image/mask/sat_files/9/0_0.png", 422, "request.invalid"),
+        ("stars/mask/SAT_files/9/0_0.png", 404, "product.unknown"),
+        ("stars/frame", 404, "product.unknown"),
+    ],
+)
+def test_mask_tiles_that_cannot_be(house: House, job: str, address: str, status: int, code: str) -> None:
+    answer = house.client.get(f"{job}/images/{address}")
+    assert (answer.status_code, answer.json()["code"]) == (status, code)
+
+
+def test_frame_has_the_sky_of_the_image(house: House, job: str, wcs: Wcs) -> None:
+    answer = house.client.get(f"{job}/images/image/frame")
+    frame = answer.json()
+    assert (frame["x0"], frame["y0"], frame["width"], frame["height"]) == (*ORIGIN, SHAPE[1], SHAPE[0])
+    assert frame["unit"] == "nJy"
+    assert {"name": "SAT", "bit": 1, "color": "#00ff00"} in frame["mask_planes"]
+    sky = frame["sky"]
+    cards = hdus(house.client.get(f"{job}/images/image/cutout?x=550&y=260&width=900&height=620").content)[
+        "IMAGE"
+    ].header
+    theirs = WCS(cards)  # astropy's, of the file's own cards
+    x, y = np.meshgrid(sky["x"], sky["y"])
+    expected = theirs.pixel_to_world(x - ORIGIN[0], y - ORIGIN[1])
+    center = SkyCoord(sky["ra"], sky["dec"], unit="deg")
+    offset = expected.transform_to(center.skyoffset_frame())
+    east, north = np.tan(offset.lon.rad), np.tan(offset.lat.rad) / np.cos(offset.lon.rad)
+    np.testing.assert_allclose(np.radians(sky["xi"]), east, atol=1e-10)
+    np.testing.assert_allclose(np.radians(sky["eta"]), north, atol=1e-10)
+    again = house.client.get(f"{job}/images/image/frame", headers={"If-None-Match": answer.headers["etag"]})
+    assert again.status_code == 304
+
+
+def test_frame_of_an_image_without_a_sky(tmp_path: Path) -> None:
+    with open_house(tmp_path) as house:
+        frame = house.client.get(f"/v1/jobs/{house.completed()}/images/image/frame").json()
+    assert (frame["sky"], frame["mask_planes"], frame["width"]) == (None, [], 50)
+
+
 def test_limits_are_those_of_the_whole_for_all_tiles(house: House, job: str, exposure: Exposure) -> None:
     image = exposure.masked_image.image
     low, high = np.percentile(image, [0.5, 99.5])

@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from astropy.io import fits
 
 from service import formats
-from service.formats.pyramid import TILE, Pyramid, write_pyramid
+from service.formats.pyramid import TILE, Pyramid, write_bit_pyramid, write_pyramid
 from service.formats.sections import ImageFile
 from service.storage.blobs import FileReader
 
@@ -55,6 +56,26 @@ def test_undefined_pixels_do_not_spread(tmp_path: Path) -> None:
     assert np.isnan(pyramid.tile(pyramid.top, 0, 0)).any()
     level = assembled(pyramid, pyramid.top - 1, 300, 300)
     np.testing.assert_array_equal(level, 1.0)
+
+
+def test_bits_of_a_mask_are_kept_at_every_level(tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    mask = np.where(rng.random((300, 530)) < 0.01, 1 << rng.integers(0, 31, (300, 530)), 0).astype(np.int32)
+    hdu = fits.ImageHDU(mask, name="MASK")
+    hdu.header["HIERARCH MP_SAT"] = 1
+    fits.HDUList([fits.PrimaryHDU(), hdu]).writeto(tmp_path / "mask.fits")
+    with (tmp_path / "mask.fits").open("rb") as file:
+        write_bit_pyramid(tmp_path / "pyramid", ImageFile(FileReader(file)).plane("mask"))
+    pyramid = Pyramid(io.BytesIO((tmp_path / "pyramid").read_bytes()))
+    assert pyramid.planes == {"SAT": 1}
+    top_down = mask[::-1]
+    for z in range(pyramid.top + 1):
+        step = 2 ** (pyramid.top - z)
+        height, width = -(-mask.shape[0] // step), -(-mask.shape[1] // step)
+        level = assembled(pyramid, z, width, height)
+        for row, column in zip(rng.integers(0, height, 50), rng.integers(0, width, 50), strict=True):
+            block = top_down[row * step : (row + 1) * step, column * step : (column + 1) * step]
+            assert level[row, column] == np.bitwise_or.reduce(block, axis=None)
 
 
 def test_overview_stands_for_the_whole(tmp_path: Path) -> None:
