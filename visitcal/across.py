@@ -149,6 +149,29 @@ class AcrossOperations(Connected):
         chosen = {"instrument": instrument, "run_id": run_id, "correlations": False}
         return self._table(f"/v1/visits/{visit}/summary", **chosen)
 
+    @listing
+    def nights(self, *, limit: int | None = None) -> Listing[dict[str, Any]]:
+        """Nights with jobs and how many there are, newest first, page by page; `limit` are so many at most."""
+        return pages(self._transport, "/v1/nights", {}, limit=limit, size=100)
+
+    @operation
+    def night(self, /, night: str = "latest", **choice: Any) -> Flow[dict[str, Any]]:
+        """The exposures of a night against the nights before.
+
+        Parameters
+        ----------
+        night : str
+            Date of its evening (``2026-11-22``), or ``latest``.
+        **choice
+            ``instrument``, ``band``, ``target``, ``state``, ``outside``, ``limit``, ``after`` (the ``next`` of a page).
+        """
+        return self._transport.get(f"/v1/nights/{night}", **choice)
+
+    @operation
+    def night_trends(self, /, night: str = "latest", **choice: Any) -> Flow[dict[str, Any]]:
+        """All values of a night with their limits, for charts; `choice` is ``instrument``, ``band``, ``target``."""
+        return self._transport.get(f"/v1/nights/{night}/trends", **choice)
+
     def _table(self, path: str, **params: Any) -> Flow[Table]:
         response = yield from self._transport.request("GET", path, params={**params, "format": "votable"})
         return cast("Table", (yield Work(partial(votable_to_table, response.content))))

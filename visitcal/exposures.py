@@ -119,6 +119,11 @@ class ExposureOperations(Connected):
         yield from self._transport.request("DELETE", f"/v1/exposures/{quote(exposure_id, safe='')}")
 
     @operation
+    def cancel_upload(self, upload_id: str) -> Flow[None]:
+        """Give up an unfinished upload."""
+        yield from self._transport.request("DELETE", f"/v1/uploads/{quote(upload_id, safe='')}")
+
+    @operation
     def inspect(
         self,
         path: Source,

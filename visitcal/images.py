@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from astropy import units
@@ -13,13 +13,14 @@ from astropy.nddata import CCDData, VarianceUncertainty
 from astropy.wcs import WCS, FITSFixedWarning
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from numpy.typing import NDArray
 
 __all__ = ["PsfStamp", "ccd_image"]
 
 #: Pixels of these planes hold no light that was measured there.
 NOT_MEASURED = ("BAD", "SAT", "CR", "NO_DATA")
-_UNITS = {"nJy": units.nJy, "adu": units.adu, "electron": units.electron}
 
 
 @dataclass(frozen=True)
@@ -57,12 +58,12 @@ class PsfStamp:
         return cls(np.array(document["image"], dtype=float), document["shape"], **places)
 
 
-def ccd_image(file: IO[bytes]) -> CCDData:
+def ccd_image(path: Path) -> CCDData:
     """An image file of the service.
 
     Parameters
     ----------
-    file : binary file
+    path : Path
         FITS: the first image, with the extensions MASK and VARIANCE where they are.
 
     Returns
@@ -70,7 +71,7 @@ def ccd_image(file: IO[bytes]) -> CCDData:
     CCDData
         See `visitcal.Result.image`.
     """
-    with fits.open(file, memmap=False) as hdus:
+    with fits.open(path, memmap=False) as hdus:
         main = next(hdu for hdu in hdus if hdu.data is not None and hdu.is_image)
         names = {hdu.name: hdu for hdu in hdus}
         header = main.header
@@ -105,11 +106,12 @@ def _planes(header: fits.Header) -> dict[str, int]:
 
 def _unit(header: fits.Header) -> units.UnitBase:
     text = str(header.get("BUNIT", "")).strip()
-    return _UNITS.get(text) or (units.Unit(text) if text else units.dimensionless_unscaled)
+    return units.Unit(text) if text else units.dimensionless_unscaled
 
 
 def _wcs(header: fits.Header) -> WCS | None:
+    if "CTYPE1" not in header:  # no astrometry, and then only pixels of the parent as WCS "A"
+        return None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FITSFixedWarning)
-        wcs = WCS(header)
-    return wcs if wcs.has_celestial else None
+        return WCS(header)

@@ -367,9 +367,11 @@ class ResultOperations(Connected):
         return cast("Table", (yield Work(partial(votable_to_table, response.content))))
 
     def _image(self, tail: str, params: Mapping[str, Any]) -> Flow[CCDData]:
-        with tempfile.TemporaryFile() as file:
-            yield from self._transport.download(self._path(tail), cast("Any", file), params=params)
-            return cast("CCDData", (yield Work(partial(_ccd_image, file))))
+        with tempfile.TemporaryDirectory(prefix="visitcal-") as directory:
+            path = Path(directory) / "image.fits"
+            with path.open("wb") as file:
+                yield from self._transport.download(self._path(tail), file, params=params)
+            return cast("CCDData", (yield Work(partial(_ccd_image, path))))
 
 
 class Result(ResultOperations, Blocking):
@@ -398,14 +400,13 @@ def _joined(numbers: Sequence[float] | None) -> str | None:
 # What needs numpy and astropy is imported when it is asked for.
 
 
-def _ccd_image(file: Any) -> Any:
+def _ccd_image(path: Path) -> CCDData:
     from visitcal.images import ccd_image
 
-    file.seek(0)
-    return ccd_image(file)
+    return ccd_image(path)
 
 
-def _psf_stamp(document: dict[str, Any]) -> Any:
+def _psf_stamp(document: dict[str, Any]) -> PsfStamp:
     from visitcal.images import PsfStamp
 
     return PsfStamp.from_document(document)

@@ -31,7 +31,8 @@ class Kind:
         if isinstance(target, str):
             client = self.client(target, **options)
         else:
-            client = self.client("http://service", transport=httpx.MockTransport(target), **options)
+            options = {"base_url": "http://service"} | options
+            client = self.client(transport=httpx.MockTransport(target), **options)
         self._open.append(client)
         return client
 
