@@ -202,8 +202,8 @@ def _observe(observations: sa.Table) -> None:
     found = []
     for job in rows.all():
         exposure_id = job["spec"]["exposures"][0]["id"] if job["spec"].get("exposures") else None
-        read = (known.get(exposure_id) or {}).get("values", {}) | job["spec"].get("metadata", {})
-        seen = observation(read, job["created_at"]) | {"exposure_id": exposure_id}
+        read = (known.get(exposure_id) or {}).get("values", {})
+        seen = observation(read, job["created_at"], job["spec"].get("metadata")) | {"exposure_id": exposure_id}
         found.append({"job_pk": job["pk"], "owner": job["owner"], **seen})
     if found:
         connection.execute(sa.insert(observations), found)

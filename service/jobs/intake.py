@@ -328,8 +328,8 @@ def _named(found: _Round, scope: Scope, ids: Sequence[str]) -> list[ExposureReco
 
 
 def _observation(exposure: ExposureRecord, request: JobRequest, now: datetime) -> dict[str, Any]:
-    said = {name: value for name, value in request.metadata.items() if value is not None}
-    return observation(exposure.metadata.get("values", {}) | said, now) | {"exposure_id": exposure.id}
+    values = exposure.metadata.get("values", {})
+    return observation(values, now, request.metadata) | {"exposure_id": exposure.id}
 
 
 def _inputs(

@@ -44,21 +44,26 @@ def utc_of_mjd(mjd_tai: float | None) -> datetime | None:
     return datetime.fromisoformat(f"{Time(mjd_tai, format='mjd', scale='tai').utc.isot}+00:00")
 
 
-def observation(values: Mapping[str, Any], submitted_at: datetime) -> dict[str, Any]:
+def observation(
+    values: Mapping[str, Any], submitted_at: datetime, said: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """What is known of an exposure by its metadata.
 
     Parameters
     ----------
     values : mapping
-        By the names of `service.formats.METADATA_KEYS`, those of the job over those of the file.
+        By the names of `service.formats.METADATA_KEYS`.
     submitted_at : datetime
         Gives the night where the exposure does not say when it was taken.
+    said : mapping, optional
+        What the job says; it goes before the values, but for None.
 
     Returns
     -------
     dict
         Columns of the table of observations, but for the job's own; None where unknown.
     """
+    values = {**values, **{name: value for name, value in (said or {}).items() if value is not None}}
     observed_at, detector = utc_of_mjd(values.get("mjd")), values.get("detector")
     exposure_time, unit = values.get("exposure_time"), values.get("unit")
     return {

@@ -64,6 +64,7 @@ OWNED = (
     "webhook_secrets",
     "webhook_messages",
     "summaries",
+    "observations",
     "uploads",
 )
 

@@ -89,7 +89,7 @@ class NightRepository(Repository):
             query = query.where(observations.c.night <= until)
         query = query.group_by(observations.c.night).order_by(observations.c.night.desc()).limit(limit)
         with self._database.read() as transaction:
-            return transaction.connection.execute(query).tuples().all()
+            return [tuple(row) for row in transaction.connection.execute(query)]
 
     def counts(self, scope: Scope, nights: Sequence[date]) -> dict[date, NightCount]:
         """How the jobs of some nights stand."""
@@ -119,13 +119,13 @@ class NightRepository(Repository):
     def active(self, scope: Scope) -> dict[date, int]:
         """Jobs under way by night."""
         query = (
-            sa.select(observations.c.night, sa.func.count())
+            sa.select(observations.c.night, sa.func.count().label("jobs"))
             .join(jobs, jobs.c.pk == observations.c.job_pk)
             .where(visible(jobs.c.owner, scope), jobs.c.phase.in_(ACTIVE_PHASES))
             .group_by(observations.c.night)
         )
         with self._database.read() as transaction:
-            return dict(transaction.connection.execute(query).tuples().all())
+            return {row.night: row.jobs for row in transaction.connection.execute(query)}
 
     def jobs(self, scope: Scope, night: date) -> Sequence[Mapping[str, Any]]:
         """All jobs of a night, newest exposure first, with what is known of each so far.
@@ -179,7 +179,7 @@ class NightRepository(Repository):
         with self._database.read() as transaction:
             result = transaction.connection.execute(query)
             names = tuple(result.keys())
-            return [dict(zip(names, row, strict=True)) for row in result.tuples()]
+            return [dict(zip(names, row, strict=True)) for row in result]
 
 
 def _count(condition: sa.ColumnElement[bool]) -> sa.ColumnElement[int]:

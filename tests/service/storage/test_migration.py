@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import threading
+from datetime import UTC, date, datetime
+from typing import Any
 
 import hpgeom
 import numpy as np
@@ -16,8 +18,8 @@ from service.storage import Storage, migration
 from service.storage.database import Database
 from service.storage.errors import StorageUnavailableError
 from service.storage.migration import current_revision, head_revision, migrate
-from service.storage.records import utc_now
-from service.storage.tables import jobs, metadata, stars
+from service.storage.records import Scope, utc_now
+from service.storage.tables import exposures, jobs, metadata, stars
 
 
 def test_models_and_migration_head_agree(storage: Storage) -> None:
@@ -66,14 +68,7 @@ def test_stars_of_earlier_jobs_get_their_place(settings: Settings) -> None:
         config.attributes["connection"] = transaction.connection
         _empty(transaction.connection)
         command.upgrade(config, "0002")
-        job = dict.fromkeys(("dedup_key", "stage"), "x") | {"id": "job_1", "owner": "ada", "phase": "COMPLETED"}
-        numbers = ("progress", "version", "priority", "attempt", "sent_attempt", "losses", "max_attempts")
-        job |= dict.fromkeys((*numbers, "time_limit", "memory_limit_bytes"), 1)
-        job |= {"cancel_requested": False, "spec": {}, "warnings": [], "created_at": utc_now(), "updated_at": utc_now()}
-        known = {name: column for name, column in jobs.c.items() if name in job}
-        transaction.connection.execute(
-            sa.insert(sa.table("jobs", *(sa.column(n, c.type) for n, c in known.items()))), job
-        )
+        _insert(transaction.connection, jobs, _old_job("job_1"))
         pk = transaction.connection.execute(sa.select(jobs.c.pk)).scalar_one()
         names = ("job_pk", "row_index", "coord_ra", "coord_dec", "detect_isPrimary")
         rows = sa.table("stars", *(sa.column(name) for name in names))
@@ -90,6 +85,56 @@ def test_stars_of_earlier_jobs_get_their_place(settings: Settings) -> None:
     storage.close()
     pixels = hpgeom.angle_to_pixel(1 << 29, np.degrees([1.0, 2.0]), np.degrees([0.5, -0.5])).tolist()
     assert found == [("ada", pixels[0]), ("ada", pixels[1]), (None, None), (None, None)]
+
+
+def test_earlier_jobs_get_their_night(settings: Settings) -> None:
+    """A database of revision 0002 with a job whose exposure knows its time, and one that knows nothing."""
+    config = migration._config()
+    database = Database(settings.jobs_url)
+    moment = datetime(2026, 11, 20, 13, 0, tzinfo=UTC)
+    with database.write() as transaction:
+        config.attributes["connection"] = transaction.connection
+        _empty(transaction.connection)
+        command.upgrade(config, "0002")
+        values = {"mjd": 61366.1, "longitude": -70.7, "band": "r", "target": "M31", "unit": "electron/s"}
+        exposure = {"id": "exp_1", "owner": "ada", "sha256": "0" * 64, "size": 1, "format": "plain"}
+        exposure |= {"metadata": {"values": values}, "created_at": moment}
+        _insert(transaction.connection, exposures, exposure)
+        spec = {"exposures": [{"id": "exp_1"}], "metadata": {"band": "g", "target": None}}
+        for number, asked in enumerate((spec, {"exposures": [{"id": "exp_gone"}], "metadata": {}})):
+            job = _old_job(f"job_{number}") | {"spec": asked, "created_at": moment}
+            _insert(transaction.connection, jobs, job)
+    database.close()
+    migrate(settings)
+    storage = Storage(settings)
+    found = storage.nights.jobs(Scope("ada"), date(2026, 11, 21)), storage.nights.jobs(Scope("ada"), date(2026, 11, 20))
+    storage.close()
+    [known], [unknown] = found
+    names = ("id", "exposure_id", "band", "target", "is_rate")
+    assert tuple(known[name] for name in names) == ("job_0", "exp_1", "g", "M31", True)
+    assert known["observed_at"] == datetime(2026, 11, 22, 2, 23, 23, tzinfo=UTC)  # TAI is 37 s ahead
+    assert tuple(unknown[name] for name in names) == ("job_1", "exp_gone", None, None, False)
+    assert unknown["observed_at"] is None
+
+
+def _old_job(job_id: str) -> dict[str, Any]:
+    job: dict[str, Any] = dict.fromkeys(("dedup_key", "stage"), "x")
+    job |= {"id": job_id, "owner": "ada", "phase": "COMPLETED"}
+    numbers = ("progress", "version", "priority", "attempt", "sent_attempt", "losses", "max_attempts")
+    job |= dict.fromkeys((*numbers, "time_limit", "memory_limit_bytes"), 1)
+    return job | {
+        "cancel_requested": False,
+        "spec": {},
+        "warnings": [],
+        "created_at": utc_now(),
+        "updated_at": utc_now(),
+    }
+
+
+def _insert(connection: sa.Connection, table: sa.Table, row: dict[str, Any]) -> None:
+    """A row of the columns that there were then."""
+    columns = (sa.column(name, table.c[name].type) for name in row)
+    connection.execute(sa.insert(sa.table(table.name, *columns)), row)
 
 
 def _empty(connection: sa.Connection) -> None:
