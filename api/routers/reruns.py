@@ -23,7 +23,7 @@ from service.jobs.retention import change_destruction
 if TYPE_CHECKING:
     from service.storage.records import JobRecord
 
-__all__ = ["BODIES", "router"]
+__all__ = ["BODIES", "requested_changes", "router"]
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
@@ -54,7 +54,7 @@ async def rerun_job(
     """A new job with the input of this one, in whatever phase it is, and some changes; `{}` changes nothing."""
     parameters = await read_json(request, RerunParameters, what="parameters")
     check_key(idempotency_key)
-    changes = _changes(parameters)
+    changes = requested_changes(parameters)
 
     def resubmit() -> Response:
         again = rerun_request(find_job(services, owner, job_id), changes)
@@ -65,8 +65,14 @@ async def rerun_job(
         return await run_in_threadpool(resubmit)
 
 
-def _changes(parameters: RerunParameters) -> dict[str, Any]:
-    """New values by field of a request; what the client did not name stays as it was."""
+def requested_changes(parameters: RerunParameters) -> dict[str, Any]:
+    """New values by field of a request (`service.jobs.rerun.rerun_request`); what is not named stays as it was.
+
+    Raises
+    ------
+    Problem
+        ``request.invalid``: metadata that cannot be.
+    """
     given = parameters.model_fields_set
     changes: dict[str, Any] = {"reuse": not parameters.force, "config": parameters.config}
     changes["metadata"] = checked_metadata(parameters.metadata)
