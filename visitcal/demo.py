@@ -10,72 +10,83 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-
-from visitcal.cli import EXIT_FAILED, EXIT_OK, EXIT_UNREACHABLE
 from visitcal.client import Client
-from visitcal.commands.remote import print_result, watch
+from visitcal.commands.following import print_result, wait_for
 from visitcal.display import upload_bar
-from visitcal.errors import VisitcalError
+from visitcal.exit_codes import EXIT_FAILED, EXIT_OK
 from visitcal.server_process import ServerProcess
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator
 
+    from rich.console import Console
+
     from visitcal.job import Job
+    from visitcal.output import Output
 
 __all__ = ["kernel_cache", "run"]
 
 REFCAT = "demo"
+DAY_S = 86_400.0
 
 
-def run(options: argparse.Namespace) -> int:
+def run(options: argparse.Namespace, output: Output) -> int:
     """Simulate, serve, upload, calibrate, print; nothing is left behind unless asked for."""
-    console = Console()
-    started = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="visitcal-demo-") as name:
-        directory = Path(name)
-        try:
-            job_phase = _demonstrate(options, console, directory)
-        except VisitcalError as error:
-            console.print(f"[red]{error}[/]", highlight=False)
-            return EXIT_UNREACHABLE
-    console.print(f"[dim]everything stopped and removed after {time.monotonic() - started:.0f} s[/]", highlight=False)
-    return EXIT_OK if job_phase == "COMPLETED" else EXIT_FAILED
-
-
-def _demonstrate(options: argparse.Namespace, console: Console, directory: Path) -> str:
     from service.jobs.kernel_cache import kernel_cache_dir
 
+    started = time.monotonic()
     cache = kernel_cache()
-    first_time = not any(kernel_cache_dir(cache).rglob("*.nbc"))
+    if not any(kernel_cache_dir(cache).rglob("*.nbc")):
+        output.say("the first time, the worker compiles its kernels: this takes a minute or two", "dim")
     environment = {"VISITCAL_KERNEL_CACHE_DIR": str(cache)}
-    with ServerProcess(directory / "data", directory / "server.log", environment=environment) as server:
-        console.print(f"[green]✓[/] service at {server.url}, with a worker beside it", highlight=False)
-        # The worker warms up while we simulate.
-        with _step(console, f"simulated {options.stars} stars on {options.size} x {options.size} pixels"):
-            files, truth = _simulate(options, directory / "input")
-        with Client(server.url) as client:
-            with _step(console, "reference catalogue uploaded"):
-                client.put_refcat(REFCAT, files["references"])
-            with upload_bar(console) as bar:
-                size = files["exposure"].stat().st_size
-                task = bar.add_task("upload exposure", total=size)
-                exposure = client.upload(
-                    files["exposure"], on_progress=lambda sent, _: bar.update(task, completed=sent)
-                )
-            console.print(f"[green]✓[/] exposure uploaded ({size / 1e6:.0f} MB) as {exposure['id']}", highlight=False)
-            job = client.submit(exposure["id"], references=REFCAT, run_id="demo")
-            console.print(f"[green]✓[/] job {job.id} submitted", highlight=False)
-            if first_time:
-                console.print("[dim]the first time, the worker compiles its kernels: this takes a minute or two[/]")
-            watch(job, console)
-            print_result(client, job, console, truth)
-            if options.keep is not None:
-                _keep(job, files, options.keep)
-                console.print(f"inputs and products are in {options.keep}", soft_wrap=True)
-            return job.phase
+    with tempfile.TemporaryDirectory(prefix="visitcal-demo-") as name:
+        directory = Path(name)
+        server = ServerProcess(directory / "data", directory / "server.log", environment=environment)
+        with server:
+            output.say(f"✓ service at {server.url}, with a worker beside it")
+            job = _demonstrate(options, output, server.url, directory / "input")
+            if output.is_json:
+                output.line({"url": server.url, "job": job.document})
+            if options.keep:
+                _serve_on(server.url, output)
+    output.say(f"everything stopped and removed after {time.monotonic() - started:.0f} s", "dim")
+    if not options.keep:
+        output.say("visitcal demo --keep leaves the service with its page running until Ctrl-C", "dim")
+    return EXIT_OK if job.phase == "COMPLETED" else EXIT_FAILED
+
+
+def _demonstrate(options: argparse.Namespace, output: Output, url: str, directory: Path) -> Job:
+    console = output.console
+    # The worker warms up while we simulate.
+    with _step(console, f"simulated {options.stars} stars on {options.size} x {options.size} pixels"):
+        files, truth = _simulate(options, directory)
+    with Client(url) as client:
+        with _step(console, "reference catalogue uploaded"):
+            client.put_refcat(REFCAT, files["references"])
+        size = files["exposure"].stat().st_size
+        with upload_bar(console) as bar:
+            task = bar.add_task("upload exposure", total=size)
+            exposure = client.upload(files["exposure"], on_progress=lambda sent, _: bar.update(task, completed=sent))
+        output.say(f"✓ exposure uploaded ({size / 1e6:.0f} MB) as {exposure['id']}")
+        job = client.submit(exposure["id"], references=REFCAT, run_id="demo")
+        output.say(f"✓ job {job.id} submitted")
+        wait_for(job, output)
+        print_result(client, job.document, output, truth)
+        if options.out is not None:
+            _copy(job, files, options.out)
+            output.say(f"inputs and products are in {options.out}")
+    return job
+
+
+def _serve_on(url: str, output: Output) -> None:
+    """Leave the service to whoever looks at its page, until Ctrl-C."""
+    output.say(f"the page is at {url}/ until Ctrl-C", "bold")
+    try:
+        while True:
+            time.sleep(DAY_S)
+    except KeyboardInterrupt:
+        output.say("")
 
 
 def _simulate(options: argparse.Namespace, directory: Path) -> tuple[dict[str, Path], dict[str, Any]]:
@@ -92,7 +103,7 @@ def _simulate(options: argparse.Namespace, directory: Path) -> tuple[dict[str, P
     return write_simulation(simulation, directory), truth
 
 
-def _keep(job: Job, files: dict[str, Path], directory: Path) -> None:
+def _copy(job: Job, files: dict[str, Path], directory: Path) -> None:
     directory.mkdir(parents=True, exist_ok=True)
     for path in files.values():
         shutil.copy2(path, directory)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from typing import TYPE_CHECKING, Any, Literal
 
 from rich.console import Console
+from rich.filesize import decimal
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
+
+from visitcal.output import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -18,11 +22,25 @@ if TYPE_CHECKING:
     from visitcal.documents import JobDocument
     from visitcal.event_stream import JobEvent
 
-__all__ = ["StageBar", "event_line", "failure_lines", "number", "statistics_table", "upload_bar"]
+__all__ = [
+    "PHASE_STYLES",
+    "StageBar",
+    "duration",
+    "event_line",
+    "failure_lines",
+    "file_size",
+    "number",
+    "result_numbers",
+    "statistics_table",
+    "upload_bar",
+]
 
 SHOWN_NUMBERS = 3
 GAP = 2
 SHORTEST_MEANING = 12
+FWHM_PER_SIGMA = math.sqrt(8 * math.log(2))
+MINUTE, HOUR, DAY = 60, 3600, 86400
+PHASE_STYLES = {"COMPLETED": "green", "EXECUTING": "cyan", "ERROR": "bold red", "ABORTED": "yellow", "HELD": "yellow"}
 
 
 class StageBar:
@@ -44,6 +62,7 @@ class StageBar:
             TimeElapsedColumn(),
             console=console,
             transient=True,
+            disable=not console.is_terminal,
         )
         self._task = self._progress.add_task("waiting", total=1.0)
         self._shown = 0
@@ -104,7 +123,35 @@ def upload_bar(console: Console) -> Progress:
         TextColumn("{task.percentage:>3.0f} %"),
         console=console,
         transient=True,
+        disable=not console.is_terminal,
     )
+
+
+def duration(seconds: float) -> str:
+    """A length of time in its largest fitting unit."""
+    for unit, size in (("d", DAY), ("h", HOUR), ("min", MINUTE)):
+        if seconds >= size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def file_size(size: int) -> str:
+    """Bytes in decimal multiples."""
+    return decimal(size)
+
+
+def result_numbers(summary: Mapping[str, Any] | None) -> list[str]:
+    """Seeing, zero point and stars of a run, each with its name; what was not computed is left out."""
+    found = summary or {}
+    sigma, scale, zero_point, stars = (found.get(name) for name in ("psfSigma", "pixelScale", "zeroPoint", "nPsfStar"))
+    words = []
+    if sigma is not None:
+        words.append(
+            f'seeing {FWHM_PER_SIGMA * sigma * scale:.2f}"' if scale else f"FWHM {FWHM_PER_SIGMA * sigma:.2f} px"
+        )
+    if zero_point is not None:
+        words.append(f"zero point {zero_point:.3f}")
+    return [*words, f"{stars} PSF stars"] if stars else words
 
 
 def _is_plain(value: Any) -> bool:
@@ -193,6 +240,5 @@ def event_line(event: JobEvent) -> str:
             words = [data["product"], data["format"], f"{data['size']} bytes"]
         case _:
             words = [str(data.get(name, "")) for name in ("level", "logger", "message")]
-    # A log may repeat what stood in somebody's header: it must not reach the terminal as commands.
-    text = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in "  ".join(words))
+    text = printable("  ".join(words)).replace("\n", "\N{REPLACEMENT CHARACTER}")
     return f"{event.at[11:19]}  {event.kind:<8}  {text}".rstrip()

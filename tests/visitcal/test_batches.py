@@ -68,9 +68,9 @@ def service(monkeypatch: pytest.MonkeyPatch) -> Script:
     script = Script()
     script.on("POST /v1/batches", httpx.Response(202, json=batch_document("3.3", active=True, QUEUED=3)))
     script.on("POST /v1/jobs/job_1/rerun", httpx.Response(202, json=job_document()))
-    script.on("POST /v1/jobs", httpx.Response(202, json=job_document()))
+    script.on("POST /v1/jobs", httpx.Response(202, json=job_document(progress=0.0, stage=None)))
     monkeypatch.setattr(
-        "visitcal.commands.remote.Client",
+        "visitcal.commands.connection.Client",
         lambda *_arguments, **_options: Client("http://service", transport=httpx.MockTransport(script)),
     )
     return script
@@ -85,7 +85,7 @@ def test_submit_as_a_batch(service: Script, capsys: pytest.CaptureFixture[str]) 
     assert body["parameters"]["config"] == {"do_adaptive_threshold_detection": True}
     assert body["parameters"]["references"] == {"astrometry": "gaia", "photometry": "gaia"}
     assert cli.main(["submit", "exp_1", "exp_2", "--batch", "--companion", "mask=exp_3"]) == 2
-    assert cli.main(["submit", "exp_1", "exp_2", "exp_3"]) == 2
+    assert cli.main(["submit", "exp_1", "exp_2", "exp_3", "--snaps"]) == 2
 
 
 def test_rerun_sends_only_what_is_to_differ(service: Script, capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from visitcal import cli
 from visitcal.client import Client
+from visitcal.grammar.options import column_mapping
 from visitcal.options import OptionError, json_object, key_values, reference_names
 
 HEAVY = (
@@ -61,7 +62,7 @@ def test_wrong_usage_is_exit_code_2(arguments: list[str], capsys: pytest.Capture
 
 
 def test_column_mapping() -> None:
-    assert cli.column_mapping("ra=RAJ2000, dec = DE") == {"ra": "RAJ2000", "dec": "DE"}
+    assert column_mapping("ra=RAJ2000, dec = DE") == {"ra": "RAJ2000", "dec": "DE"}
 
 
 def test_json_object_from_text_or_file(tmp_path: Path) -> None:
@@ -102,7 +103,7 @@ def serve_script(monkeypatch: pytest.MonkeyPatch, answers: dict[str, httpx.Respo
     def client(url: str | None, *, token: str | None) -> Client:
         return Client("http://service", transport=httpx.MockTransport(handler), retries=0)
 
-    monkeypatch.setattr("visitcal.commands.remote.Client", client)
+    monkeypatch.setattr("visitcal.commands.connection.Client", client)
     return seen
 
 
@@ -198,7 +199,7 @@ def test_missing_file_and_silent_service_are_told_apart(
     serve_script(monkeypatch, {})
     assert cli.main(["submit", "/nowhere/[/a].fits", "--refcat", "none"]) == 2
     assert "/nowhere/[/a].fits" in capsys.readouterr().err.replace("\n", "")
-    monkeypatch.setattr("visitcal.commands.remote.Client", lambda url, token: Client(url, token=token, retries=0))
+    monkeypatch.setattr("visitcal.commands.connection.Client", lambda url, token: Client(url, token=token, retries=0))
     assert cli.main(["status", "job_1", "--url", "http://127.0.0.1:1"]) == 1
     assert "does not answer" in capsys.readouterr().err
 

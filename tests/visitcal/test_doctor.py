@@ -14,7 +14,8 @@ from service.settings import Settings
 from service.storage import Storage
 from service.storage.repositories.job_changes import JobChanges
 from tests.service.postgresql import postgres_server, service_database
-from visitcal.cli import EXIT_FAILED, EXIT_OK, EXIT_REFUSED, main
+from visitcal.cli import main
+from visitcal.exit_codes import EXIT_FAILED, EXIT_OK, EXIT_REFUSED
 
 __all__ = ["postgres_server", "service_database"]
 

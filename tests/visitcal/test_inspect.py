@@ -5,6 +5,7 @@ from __future__ import annotations
 import bz2
 import gzip
 import json
+import re
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -105,7 +106,7 @@ def test_a_file_is_looked_at_without_a_service(tmp_path, capsys):
     assert run("inspect", str(path), "--local", "--instrument", "ztf") == 0
     shown = capsys.readouterr().out
     assert "instrument ztf (job parameter)" in shown
-    rows = [[cell.strip() for cell in line.strip("│").split("│")] for line in shown.splitlines()]
+    rows = [re.split(r"\s{2,}", line.strip()) for line in shown.splitlines()]
     assert ["gain", "6.2", "instrument preset ztf"] in rows
 
 

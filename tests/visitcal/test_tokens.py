@@ -128,7 +128,7 @@ def test_commands_take_the_token_of_a_file(tmp_path: Path, monkeypatch: pytest.M
         shown.append(token)
         return Client("http://service", token=token, transport=answering(200, items=[], next=None)[0])
 
-    monkeypatch.setattr("visitcal.commands.remote.Client", client)
+    monkeypatch.setattr("visitcal.commands.connection.Client", client)
     assert cli.main(["status", "--token-file", str(path)]) == 0
     assert shown == ["vc_of_the_file"]
     assert cli.main(["status", "--token-file", str(tmp_path / "absent")]) == 2

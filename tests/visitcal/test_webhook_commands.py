@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from tests.api.conftest import House, open_house
-from visitcal.cli import EXIT_OK, EXIT_REFUSED, main
+from visitcal.cli import main
 from visitcal.client import Client
-from visitcal.commands import remote
+from visitcal.exit_codes import EXIT_OK, EXIT_REFUSED
 
 HOOK = "https://203.0.114.1/hook"
 
@@ -20,14 +20,12 @@ HOOK = "https://203.0.114.1/hook"
 @pytest.fixture
 def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
     with open_house(tmp_path) as house:
-        monkeypatch.setattr(remote, "Client", lambda *_, **__: _client(house))
+        monkeypatch.setattr("visitcal.commands.connection.Client", lambda *_, **__: _client(house))
         yield house
 
 
 def _client(house: House) -> Client:
-    client = Client("http://127.0.0.1:8470")
-    client._transport.http = house.client
-    return client
+    return Client("http://127.0.0.1:8470", transport=house.client._transport)
 
 
 def printed(capsys: pytest.CaptureFixture[str], *arguments: str) -> Any:

@@ -2,34 +2,38 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from typing import TYPE_CHECKING
 
-from rich.console import Console
 from rich.filesize import decimal
 from rich.markup import escape
 from rich.table import Table
 
-from visitcal.cli import EXIT_FAILED, EXIT_OK, EXIT_REFUSED
+from visitcal.exit_codes import EXIT_FAILED, EXIT_OK
+from visitcal.options import OptionError
 
 if TYPE_CHECKING:
     import argparse
 
     from service.operations.doctor import Finding
+    from visitcal.output import Output
 
 __all__ = ["run"]
 
 _COLOURS = {"ok": "green", "warning": "yellow", "failed": "red"}
 
 
-def run(options: argparse.Namespace) -> int:
+def run(options: argparse.Namespace, output: Output) -> int:
     """Examine, and say what was found.
 
     Returns
     -------
     int
-        0 where nothing failed, 2 where the settings cannot be read, 3 where something failed.
+        0 where nothing failed, 3 where something did.
+
+    Raises
+    ------
+    OptionError
+        The settings cannot be read.
     """
     from pydantic import ValidationError
 
@@ -42,15 +46,14 @@ def run(options: argparse.Namespace) -> int:
         faults = [str(error)]
         if isinstance(error, ValidationError):  # its own text has the values, passwords among them
             faults = [f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors()]
-        sys.stderr.write("".join(f"settings: {fault}\n" for fault in faults))
-        return EXIT_REFUSED
+        raise OptionError("; ".join(f"settings: {fault}" for fault in faults)) from None
     findings = list(examine(settings))
     failed = any(finding.verdict == "failed" for finding in findings)
-    if options.json:
+    if output.is_json:
         document = {"status": "failed" if failed else "ok", "findings": [_document(finding) for finding in findings]}
-        sys.stdout.write(json.dumps(document, indent=2) + "\n")
+        output.document(document)
     else:
-        _print(findings)
+        output.console.print(_table(findings))
     return EXIT_FAILED if failed else EXIT_OK
 
 
@@ -65,14 +68,14 @@ def _document(finding: Finding) -> dict[str, str | float | None]:
     }
 
 
-def _print(findings: list[Finding]) -> None:
-    table = Table(header_style="bold")
+def _table(findings: list[Finding]) -> Table:
+    table = Table(header_style="bold", box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for title in ("part", "is", "", "detail"):
         table.add_column(title, no_wrap=title != "detail", overflow="fold")
     for finding in findings:
         colour = _COLOURS[finding.verdict.value]
         table.add_row(finding.name, f"[{colour}]{finding.verdict.value}[/]", _number(finding), escape(finding.detail))
-    Console().print(table)
+    return table
 
 
 def _number(finding: Finding) -> str:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import math
-import sys
 from typing import TYPE_CHECKING, Any, cast
 
 from rich.table import Table
 
-from visitcal.cli import EXIT_OK, EXIT_REFUSED
+from visitcal.commands.connection import connected
 from visitcal.display import number
+from visitcal.exit_codes import EXIT_OK, EXIT_REFUSED
 from visitcal.options import OptionError, key_values, reference_names
 
 if TYPE_CHECKING:
@@ -18,25 +17,32 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from visitcal.client import Client
     from visitcal.documents import InspectionDocument
+    from visitcal.output import Output
 
-__all__ = ["inspect_locally", "inspect_remotely"]
-
-
-def inspect_remotely(client: Client, options: argparse.Namespace, console: Console) -> int:
-    """Send the headers to the service; exit code 2 where no job could use the file."""
-    found = client.inspect(
-        options.file,
-        references=reference_names(options.refcat, options.astrometry, options.photometry),
-        instrument=options.instrument,
-        preset=options.preset,
-        metadata=key_values(options.set_metadata),
-    )
-    return _shown(found, options, console)
+__all__ = ["run"]
 
 
-def inspect_locally(options: argparse.Namespace, console: Console) -> int:
+def run(options: argparse.Namespace, output: Output) -> int:
+    """Show what would be read; exit code 2 where no job could use the file."""
+    found = _inspected_locally(options) if options.local else _inspected_remotely(options)
+    output.document(found) if output.is_json else _print(found, output.console)
+    return EXIT_OK if found["problem"] is None else EXIT_REFUSED
+
+
+def _inspected_remotely(options: argparse.Namespace) -> InspectionDocument:
+    """Send the headers to the service."""
+    with connected(options) as client:
+        return client.inspect(
+            options.file,
+            references=reference_names(options.refcat, options.astrometry, options.photometry),
+            instrument=options.instrument,
+            preset=options.preset,
+            metadata=key_values(options.set_metadata),
+        )
+
+
+def _inspected_locally(options: argparse.Namespace) -> InspectionDocument:
     """The same without a service; reference catalogues are not looked at.
 
     Raises
@@ -66,15 +72,7 @@ def inspect_locally(options: argparse.Namespace, console: Console) -> int:
         found = report(question, local_settings(), local_instruments(None), unknown, lambda _spec, _pixels: None)
     except (FormatError, InstrumentError, JobRequestError) as error:
         raise OptionError(str(error)) from error
-    return _shown(cast("InspectionDocument", found), options, console)
-
-
-def _shown(found: InspectionDocument, options: argparse.Namespace, console: Console) -> int:
-    if options.json:
-        sys.stdout.write(json.dumps(found, indent=2) + "\n")
-    else:
-        _print(found, console)
-    return EXIT_OK if found["problem"] is None else EXIT_REFUSED
+    return cast("InspectionDocument", found)
 
 
 def _print(found: InspectionDocument, console: Console) -> None:
@@ -86,7 +84,7 @@ def _print(found: InspectionDocument, console: Console) -> None:
     ]
     for line in lines:
         console.print(line, highlight=False, markup=False)
-    table = Table(header_style="bold")
+    table = Table(header_style="bold", box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for title in ("name", "value", "origin"):
         table.add_column(title)
     for name, value in found["metadata"].items():

@@ -6,35 +6,31 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
 from rich.markup import escape
 
-from visitcal.cli import EXIT_FAILED, EXIT_OK, EXIT_REFUSED
+from visitcal.commands.job_parameters import config_of
 from visitcal.display import StageBar, failure_lines, statistics_table
-from visitcal.options import OptionError, companion_files, json_object, key_values, reference_names
+from visitcal.exit_codes import EXIT_FAILED, EXIT_OK
+from visitcal.options import OptionError, companion_files, key_values, reference_names
 
 if TYPE_CHECKING:
     import argparse
 
+    from service.jobs.pipeline import JobOutcome
     from service.jobs.references import JobReference
+    from visitcal.output import Output
 
 __all__ = ["run"]
 
 MAX_SNAPS = 2
 
 
-def run(options: argparse.Namespace) -> int:
-    """Run one of the commands; what is wrong with the input becomes a line and exit code 2."""
-    console, errors = Console(), Console(stderr=True)
-    command = _calibrate if options.command == "calibrate" else _simulate
-    try:
-        return command(options, console)
-    except (OptionError, OSError) as error:
-        errors.print(str(error), style="red", highlight=False, markup=False)
-        return EXIT_REFUSED
+def run(options: argparse.Namespace, output: Output) -> int:
+    """Run one of the commands."""
+    return (_calibrate if options.command == "calibrate" else _simulate)(options, output)
 
 
-def _simulate(options: argparse.Namespace, console: Console) -> int:
+def _simulate(options: argparse.Namespace, output: Output) -> int:
     from pydantic import ValidationError
 
     from service.simulation import SimulationConfig, simulate, write_simulation
@@ -44,19 +40,39 @@ def _simulate(options: argparse.Namespace, console: Console) -> int:
         config = SimulationConfig(**{**values, **key_values(options.set)})
     except ValidationError as error:
         raise OptionError(str(error)) from error
-    for path in write_simulation(simulate(config), options.out).values():
-        console.print(str(path), highlight=False, markup=False, soft_wrap=True)
+    written = write_simulation(simulate(config), options.out)
+    for path in written.values():
+        output.say(str(path))
+    if output.is_json:
+        output.document({name: str(path) for name, path in written.items()})
     return EXIT_OK
 
 
-def _calibrate(options: argparse.Namespace, console: Console) -> int:
+def _calibrate(options: argparse.Namespace, output: Output) -> int:
+    _prepare_kernels()
+    if len(options.files) > MAX_SNAPS:
+        raise OptionError("one exposure, or the two snaps of one")
+    with StageBar(output.console) as bar:
+        outcome = _outcome(options, bar)
+    if output.is_json:
+        output.document(_document(outcome, options.out))
+    else:
+        _print(outcome, output)
+        output.say(f"{outcome.phase}: {options.out}")
+    return EXIT_OK if outcome.phase == "COMPLETED" else EXIT_FAILED
+
+
+def _prepare_kernels() -> None:
+    """Before anything imports numba."""
     from service.jobs.kernel_cache import kernel_cache_dir
     from visitcal.demo import kernel_cache
 
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # the matrices are small: more threads only spin
     os.environ["NUMBA_CACHE_DIR"] = str(kernel_cache_dir(Path(os.environ.get("NUMBA_CACHE_DIR") or kernel_cache())))
+
+
+def _outcome(options: argparse.Namespace, bar: StageBar) -> JobOutcome:
     from service.calibration.input_errors import CalibrationInputError
-    from service.exposure.summary import summary_fields
     from service.formats import FormatError
     from service.instruments import InstrumentError, UnknownInstrumentError
     from service.jobs.errors import JobRequestError
@@ -65,28 +81,40 @@ def _calibrate(options: argparse.Namespace, console: Console) -> int:
     from visitcal.commands.presets import local_instruments
 
     instrument_errors = (InstrumentError, UnknownInstrumentError)
-    if len(options.files) > MAX_SNAPS:
-        raise OptionError("one exposure, or the two snaps of one")
-    references = _references(options)
-    companions = {role: Path(name) for role, name in companion_files(options)}
-    config, metadata = _config(options), key_values(options.set_metadata)
-    with StageBar(console) as bar:
-        try:
-            outcome = calibrate_files(
-                options.files,
-                references=references,
-                reference_columns=options.columns,
-                config=config,
-                preset=options.preset or ("parity" if options.parity else "generic"),
-                metadata=metadata,
-                instrument=options.instrument,
-                instruments=local_instruments(None),
-                companions=companions,
-                out_dir=options.out,
-                on_progress=bar.show_stage,
-            )
-        except (FormatError, RefcatError, CalibrationInputError, JobRequestError, *instrument_errors) as error:
-            raise OptionError(str(error)) from error
+    if options.parity and options.preset not in (None, "parity"):
+        raise OptionError("--parity is itself a preset")
+    try:
+        return calibrate_files(
+            options.files,
+            references=_references(options),
+            reference_columns=options.columns,
+            config=config_of(options),
+            preset=options.preset or ("parity" if options.parity else "generic"),
+            metadata=key_values(options.set_metadata),
+            instrument=options.instrument,
+            instruments=local_instruments(None),
+            companions={role: Path(name) for role, name in companion_files(options)},
+            out_dir=options.out,
+            on_progress=bar.show_stage,
+        )
+    except (FormatError, RefcatError, CalibrationInputError, JobRequestError, *instrument_errors) as error:
+        raise OptionError(str(error)) from error
+
+
+def _document(outcome: JobOutcome, directory: Path) -> dict[str, Any]:
+    return {
+        "phase": outcome.phase,
+        "out": str(directory),
+        "summary": outcome.summary,
+        "warnings": list(outcome.warnings),
+        "error": None if outcome.error is None else outcome.error.document(),
+    }
+
+
+def _print(outcome: JobOutcome, output: Output) -> None:
+    from service.exposure.summary import summary_fields
+
+    console = output.console
     for warning in outcome.warnings:
         console.print(f"[yellow]warning:[/] {escape(warning)}", highlight=False)
     if outcome.error is not None:
@@ -95,8 +123,6 @@ def _calibrate(options: argparse.Namespace, console: Console) -> int:
     if outcome.summary is not None:
         schema = [{"name": f.name, "unit": f.unit, "description": f.doc} for f in summary_fields()]
         console.print(statistics_table(outcome.summary, schema, width=console.width))
-    console.print(f"{outcome.phase}: {options.out}", highlight=False, markup=False, soft_wrap=True)
-    return EXIT_OK if outcome.phase == "COMPLETED" else EXIT_FAILED
 
 
 def _references(options: argparse.Namespace) -> dict[str, Path | JobReference | None]:
@@ -124,12 +150,3 @@ def _reference(name: str) -> Path | JobReference:
     except (ValidationError, RefcatError) as error:
         raise OptionError(f"the remote catalogues of the settings cannot be used: {error}") from error
     raise OptionError(f"{name} is not a file, nor a remote catalogue that the settings declare")
-
-
-def _config(options: argparse.Namespace) -> dict[str, Any]:
-    if options.parity and options.preset not in (None, "parity"):
-        raise OptionError("--parity is itself a preset")
-    config = json_object(options.config)
-    if options.variant is not None:
-        config["do_adaptive_threshold_detection"] = options.variant == "adaptive"
-    return config

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from typing import TYPE_CHECKING
 
-from rich.console import Console
 from rich.table import Table
 
-from visitcal.cli import EXIT_OK, EXIT_REFUSED
+from visitcal.exit_codes import EXIT_OK
 from visitcal.options import OptionError
 
 if TYPE_CHECKING:
@@ -18,6 +15,7 @@ if TYPE_CHECKING:
 
     from service.instruments import InstrumentStore
     from service.settings import Settings
+    from visitcal.output import Output
 
 __all__ = ["local_instruments", "local_settings", "run"]
 
@@ -55,32 +53,41 @@ def local_settings() -> Settings:
         raise OptionError(f"the settings cannot be used: {error}") from error
 
 
-def run(options: argparse.Namespace) -> int:
-    """Run one of the actions; what is wrong becomes lines and exit code 2."""
+def run(options: argparse.Namespace, output: Output) -> int:
+    """Run one of the actions.
+
+    Raises
+    ------
+    OptionError
+        A file is no preset, or there is none of that name.
+    """
     from service.instruments import InstrumentError, UnknownInstrumentError
 
-    console = Console()
     actions = {"check": _check, "list": _list, "show": _show}
     try:
-        return actions[options.action](options, console)
-    except (InstrumentError, UnknownInstrumentError, OptionError) as error:
-        Console(stderr=True).print(str(error), style="red", highlight=False, markup=False, soft_wrap=True)
-        return EXIT_REFUSED
+        actions[options.action](options, output)
+    except (InstrumentError, UnknownInstrumentError) as error:
+        raise OptionError(str(error)) from error
+    return EXIT_OK
 
 
-def _check(options: argparse.Namespace, console: Console) -> int:
+def _check(options: argparse.Namespace, output: Output) -> None:
     from service.instruments import read_preset
     from service.jobs.instruments import check_configuration
 
+    found = []
     for path in options.files:
         preset = read_preset(path)
         check_configuration(preset)
-        console.print(f"{path}: {preset.name} can be used", highlight=False, markup=False, soft_wrap=True)
-        for note in _notes(preset.name, options):
-            console.print(f"  {note}", style="yellow", highlight=False, markup=False, soft_wrap=True)
+        notes = _notes(preset.name, options)
         if not preset.match:
-            console.print("  it has no match: jobs have to name it", style="yellow", highlight=False, markup=False)
-    return EXIT_OK
+            notes.append("it has no match: jobs have to name it")
+        found.append({"file": str(path), "name": preset.name, "notes": notes})
+        output.say(f"{path}: {preset.name} can be used")
+        for note in notes:
+            output.say(f"  {note}", "yellow")
+    if output.is_json:
+        output.document(found)
 
 
 def _notes(name: str, options: argparse.Namespace) -> list[str]:
@@ -88,25 +95,28 @@ def _notes(name: str, options: argparse.Namespace) -> list[str]:
     return [f"it stands in place of the preset {name} that is there"] if name in shipped.names else []
 
 
-def _list(options: argparse.Namespace, console: Console) -> int:
+def _list(options: argparse.Namespace, output: Output) -> None:
     store = local_instruments(options.dir)
-    table = Table(header_style="bold")
+    if output.is_json:
+        output.document(
+            [{"name": one.name, "own": one.name in store.own, "description": one.description} for one in store]
+        )
+        return
+    table = Table(header_style="bold", box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for title in ("name", "header", "description"):
-        table.add_column(title)
+        table.add_column(title, no_wrap=title == "name")
     for preset in store:
         rules = " or ".join(", ".join(f"{card}={value}" for card, value in rule.items()) for rule in preset.match)
         table.add_row(preset.name + (" *" if preset.name in store.own else ""), rules, preset.description)
-    console.print(table, markup=False)
-    return EXIT_OK
+    output.console.print(table, markup=False)
 
 
-def _show(options: argparse.Namespace, console: Console) -> int:
-    del console
+def _show(options: argparse.Namespace, output: Output) -> None:
     preset = local_instruments(options.dir).get(options.name)
-    document = {
-        "preset": preset.model_dump(mode="json", exclude_defaults=True),
-        "sha256": preset.sha256,
-        "config": preset.configuration,
-    }
-    sys.stdout.write(json.dumps(document, indent=2) + "\n")
-    return EXIT_OK
+    output.document(
+        {
+            "preset": preset.model_dump(mode="json", exclude_defaults=True),
+            "sha256": preset.sha256,
+            "config": preset.configuration,
+        }
+    )

@@ -4,22 +4,30 @@ from __future__ import annotations
 
 import signal
 import socket
-import sys
+import time
 from typing import TYPE_CHECKING, Any
 
-from visitcal.cli import EXIT_OK, EXIT_REFUSED
+from visitcal.exit_codes import EXIT_OK
+from visitcal.options import OptionError
 
 if TYPE_CHECKING:
     import argparse
     from types import FrameType
 
     from service.settings import Settings
+    from visitcal.output import Output
 
 __all__ = ["run"]
 
 
-def run(options: argparse.Namespace) -> int:
-    """Run one of the commands."""
+def run(options: argparse.Namespace, output: Output) -> int:
+    """Run one of the commands.
+
+    Raises
+    ------
+    OptionError
+        The settings name something that cannot be.
+    """
     from service.instruments import InstrumentError
     from service.operations.logs import configure_logs
     from service.refcats import RefcatError
@@ -28,10 +36,9 @@ def run(options: argparse.Namespace) -> int:
     configure_logs(settings)
     commands = {"serve": _serve, "worker": _worker, "migrate": _migrate, "warmup": _warmup}
     try:
-        return commands[options.command](settings)
+        return commands[options.command](settings, output)
     except (RefcatError, InstrumentError) as error:
-        sys.stderr.write(f"{error}\n")
-        return EXIT_REFUSED
+        raise OptionError(str(error)) from error
 
 
 def _settings(options: argparse.Namespace) -> Settings:
@@ -47,7 +54,7 @@ def _settings(options: argparse.Namespace) -> Settings:
     return Settings(**{name: value for name, value in given.items() if value is not None})
 
 
-def _serve(settings: Settings) -> int:
+def _serve(settings: Settings, output: Output) -> int:
     from api.app import UnsafeBindError, create_app
     from api.server import Server
     from service.jobs.embedded import WorkerProcess
@@ -56,13 +63,11 @@ def _serve(settings: Settings) -> int:
     try:
         app = create_app(settings)
     except UnsafeBindError as error:
-        sys.stderr.write(f"{error}\n")
-        return EXIT_REFUSED
+        raise OptionError(str(error)) from error
     try:
         listener = _listener(settings.host, settings.port)
     except OSError as error:
-        sys.stderr.write(f"cannot listen on {settings.host} port {settings.port}: {error}\n")
-        return EXIT_REFUSED
+        raise OptionError(f"cannot listen on {settings.host} port {settings.port}: {error}") from error
     prepare(settings)
     # The server raises the signals that ended it once more when it is done; the worker is still to be stopped then.
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -71,8 +76,10 @@ def _serve(settings: Settings) -> int:
     try:
         if worker is not None:
             worker.start()
-        sys.stdout.write(f"visitcal listens on {_url(listener.getsockname())}\n")
-        sys.stdout.flush()
+        url = _url(listener.getsockname())
+        output.line({"event": "listening", "url": url}) if output.is_json else output.at_once(
+            f"visitcal listens on {url}"
+        )
         Server(app, settings, None if worker is None else worker.end).run(sockets=[listener])
     finally:
         listener.close()
@@ -108,21 +115,35 @@ def _url(address: tuple[Any, ...]) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def _worker(settings: Settings) -> int:
+def _worker(settings: Settings, output: Output) -> int:
     from service.jobs.worker import run_worker
 
+    if output.is_json:
+        output.line({"event": "started", "slots": settings.slots})
     return run_worker(settings)
 
 
-def _migrate(settings: Settings) -> int:
+def _migrate(settings: Settings, output: Output) -> int:
     from service.jobs.prepare import prepare
 
-    prepare(settings)
+    revision = prepare(settings)
+    if output.is_json:
+        output.document({"revision": revision})
+    else:
+        output.say(f"the jobs database is at revision {revision}")
     return EXIT_OK
 
 
-def _warmup(settings: Settings) -> int:
+def _warmup(settings: Settings, output: Output) -> int:
     from service.jobs.worker import warmup
 
-    warmup(settings)
+    started = time.monotonic()
+    with output.console.status("compiling kernels: a minute or two the first time"):
+        warmup(settings)
+    seconds = time.monotonic() - started
+    directory = str(settings.numba_cache_dir)
+    if output.is_json:
+        output.document({"directory": directory, "seconds": seconds})
+    else:
+        output.say(f"kernels are in {directory} ({seconds:.0f} s)")
     return EXIT_OK

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from typing import TYPE_CHECKING, Any
 
-from visitcal.cli import EXIT_OK, EXIT_REFUSED, EXIT_UNREACHABLE
+from visitcal.errors import VisitcalError
+from visitcal.exit_codes import EXIT_OK
+from visitcal.options import OptionError
 
 if TYPE_CHECKING:
     import argparse
@@ -15,12 +15,21 @@ if TYPE_CHECKING:
     from service.settings import Settings
     from service.storage import Storage
     from service.storage.records import TokenRecord
+    from visitcal.output import Output
 
 __all__ = ["run"]
 
 
-def run(options: argparse.Namespace) -> int:
-    """Run one of the commands; what is wrong becomes a line and an exit code."""
+def run(options: argparse.Namespace, output: Output) -> int:
+    """Run one of the actions.
+
+    Raises
+    ------
+    VisitcalError
+        The database is not there.
+    OptionError
+        There is no such token, or there are too many.
+    """
     from service.settings import Settings
     from service.storage import Storage
     from service.storage.errors import NotFoundError, StorageUnavailableError, TooManyError
@@ -31,21 +40,17 @@ def run(options: argparse.Namespace) -> int:
         storage = Storage(settings)
         try:
             storage.check()
-            return actions[options.action](options, storage, settings)
+            actions[options.action](options, storage, settings, output)
         finally:
             storage.close()
     except StorageUnavailableError as error:
-        return _complain(f"{error}: is the database there, and did visitcal migrate run?", EXIT_UNREACHABLE)
+        raise VisitcalError(f"{error}: is the database there, and did visitcal migrate run?") from error
     except (NotFoundError, TooManyError) as error:
-        return _complain(str(error), EXIT_REFUSED)
+        raise OptionError(str(error)) from error
+    return EXIT_OK
 
 
-def _complain(sentence: str, status: int) -> int:
-    sys.stderr.write(sentence + "\n")
-    return status
-
-
-def _create(options: argparse.Namespace, storage: Storage, settings: Settings) -> int:
+def _create(options: argparse.Namespace, storage: Storage, settings: Settings, output: Output) -> None:
     """The token alone goes to standard output, so that it can be piped to where it is kept."""
     from service.identity.principal import effective
     from service.identity.tokens import Tokens
@@ -56,39 +61,39 @@ def _create(options: argparse.Namespace, storage: Storage, settings: Settings) -
     record, text = Tokens(storage, settings).create(
         Scope(owner), name=options.name, permissions=effective(options.scope or ["read"]), days=days
     )
-    if options.json:
-        _print_json({**_document(record), "token": text})
-        return EXIT_OK
-    sys.stdout.write(text + "\n")
+    if output.is_json:
+        output.document({**_document(record), "token": text})
+        return
+    output.say(text)
     ends = "does not expire" if record.expires_at is None else f"expires {_day(record.expires_at)}"
-    sys.stderr.write(
+    output.complain(
         f"{record.id} of {record.owner}: {', '.join(record.scopes)}; {ends}. It is shown this once: keep it where "
-        "nobody else reads, as in $VISITCAL_TOKEN or a file for --token-file.\n"
+        "nobody else reads, as in $VISITCAL_TOKEN or a file for --token-file."
     )
-    return EXIT_OK
 
 
-def _list(options: argparse.Namespace, storage: Storage, settings: Settings) -> int:
+def _list(options: argparse.Namespace, storage: Storage, _settings: Settings, output: Output) -> None:
     from service.storage.records import Scope
 
     records = storage.tokens.list(Scope(options.owner) if options.owner else Scope.everything())
-    if options.json:
-        _print_json([_document(record) for record in records])
-        return EXIT_OK
+    if output.is_json:
+        output.document([_document(record) for record in records])
+        return
     for record in records:
         ends = f"until {_day(record.expires_at)}" if record.expires_at else "without end"
         state = f"revoked {_day(record.revoked_at)}" if record.revoked_at else ends
         used = f"used {_day(record.last_used_at)}" if record.last_used_at else "never used"
-        sys.stdout.write(f"{record.id}  {record.owner}  {record.scopes[-1]}  {state}  {used}  {record.name}\n")
-    return EXIT_OK
+        output.say(f"{record.id}  {record.owner}  {record.scopes[-1]}  {state}  {used}  {record.name}")
 
 
-def _revoke(options: argparse.Namespace, storage: Storage, settings: Settings) -> int:
+def _revoke(options: argparse.Namespace, storage: Storage, _settings: Settings, output: Output) -> None:
     from service.storage.records import Scope
 
     ended = storage.tokens.revoke(Scope.everything(), options.id)
-    sys.stdout.write("".join(f"revoked {token_id}\n" for token_id in ended))
-    return EXIT_OK
+    if output.is_json:
+        output.document({"revoked": list(ended)})
+    for token_id in ended:
+        output.say(f"revoked {token_id}")
 
 
 def _day(moment: datetime) -> str:
@@ -100,7 +105,3 @@ def _document(record: TokenRecord) -> dict[str, Any]:
     from api.schemas.tokens import TokenDocument
 
     return TokenDocument.of(record).model_dump(mode="json")
-
-
-def _print_json(document: Any) -> None:
-    sys.stdout.write(json.dumps(document, indent=2) + "\n")

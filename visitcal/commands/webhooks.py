@@ -2,61 +2,56 @@
 
 from __future__ import annotations
 
-import json
-import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.table import Table
 
-from visitcal.cli import EXIT_OK
+from visitcal.commands.connection import connected
+from visitcal.exit_codes import EXIT_OK
 
 if TYPE_CHECKING:
     import argparse
 
-    from rich.console import Console
-
     from visitcal.client import Client
+    from visitcal.output import Output
 
-__all__ = ["webhook"]
+__all__ = ["run"]
 
 
-def webhook(client: Client, options: argparse.Namespace, console: Console) -> int:
+def run(options: argparse.Namespace, output: Output) -> int:
     """Run one of its actions."""
     actions = {"secret": _secret, "list": _list, "replay": _replay}
-    actions[options.action](client, options, console)
+    with connected(options) as client:
+        actions[options.action](client, options, output)
     return EXIT_OK
 
 
-def _secret(client: Client, options: argparse.Namespace, _console: Console) -> None:
+def _secret(client: Client, _options: argparse.Namespace, output: Output) -> None:
     """The secret alone goes to standard output, so that it can be piped to where the receiver keeps it."""
-    made = client.make_webhook_secret()
-    if options.json:
-        _print(made)
+    made = client.webhooks.make_secret()
+    if output.is_json:
+        output.document(made)
         return
-    sys.stdout.write(made["secret"] + "\n")
-    sys.stderr.write("This secret is not shown again: give it to the receiver of the messages.\n")
+    output.say(made["secret"])
+    output.complain("This secret is not shown again: give it to the receiver of the messages.")
     if made["previous_until"] is not None:
-        sys.stderr.write(f"Until {made['previous_until']} messages are signed with the one before, too.\n")
+        output.complain(f"Until {made['previous_until']} messages are signed with the one before, too.")
 
 
-def _list(client: Client, options: argparse.Namespace, console: Console) -> None:
-    messages = client.webhook_messages(state=options.state, job_id=options.job, limit=options.limit)
-    if options.json:
-        _print(messages)
+def _list(client: Client, options: argparse.Namespace, output: Output) -> None:
+    messages = list(client.webhooks.messages(state=options.state, job_id=options.job, limit=options.limit))
+    if output.is_json:
+        output.document(messages)
         return
-    table = Table(header_style="bold")
+    table = Table(header_style="bold", box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for title in ("message", "type", "state", "tries", "last"):
         table.add_column(title, no_wrap=title != "last")
     for item in messages:
         last = " ".join(str(item[name]) for name in ("last_status", "last_error") if item[name] is not None)
         table.add_row(item["id"], item["type"], item["state"], str(item["attempts"]), last)
-    console.print(table)
+    output.console.print(table)
 
 
-def _replay(client: Client, options: argparse.Namespace, console: Console) -> None:
-    message = client.replay_webhook(options.id)
-    _print(message) if options.json else console.print(f"{message['id']} is sent again", highlight=False)
-
-
-def _print(document: Any) -> None:
-    sys.stdout.write(json.dumps(document, indent=2) + "\n")
+def _replay(client: Client, options: argparse.Namespace, output: Output) -> None:
+    message = client.webhooks.replay(options.id)
+    output.document(message) if output.is_json else output.say(f"{message['id']} is sent again")

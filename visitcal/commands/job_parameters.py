@@ -1,0 +1,46 @@
+"""What the options of `submit`, `rerun` and `watch` ask of a job."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from visitcal.options import json_object, key_values, reference_names
+
+if TYPE_CHECKING:
+    import argparse
+
+__all__ = ["changes_of", "config_of", "parameters_of"]
+
+
+def config_of(options: argparse.Namespace) -> dict[str, Any]:
+    """Configuration overrides of ``--config`` and ``--variant``."""
+    config = json_object(options.config)
+    if options.variant is not None:
+        config["do_adaptive_threshold_detection"] = options.variant == "adaptive"
+    return config
+
+
+def parameters_of(options: argparse.Namespace) -> dict[str, Any]:
+    """Keyword arguments of `Client.submit` and `Client.submit_batch`."""
+    return {
+        "references": reference_names(options.refcat, options.astrometry, options.photometry),
+        "preset": options.preset,
+        "instrument": options.instrument,
+        "config": config_of(options),
+        "metadata": key_values(options.set_metadata),
+        "priority": options.priority,
+        "run_id": options.run_id,
+        "time_limit_s": options.time_limit,
+        "callback": getattr(options, "callback", None),
+    }
+
+
+def changes_of(options: argparse.Namespace) -> dict[str, Any]:
+    """Changes of a rerun: what was given, and nothing else."""
+    references = {"astrometry": options.astrometry, "photometry": options.photometry}
+    if options.refcat is not None:
+        references = {use: given or options.refcat for use, given in references.items()}
+    changes = parameters_of(options) | {
+        "references": {use: given for use, given in references.items() if given is not None}
+    }
+    return {name: value for name, value in changes.items() if value}
