@@ -31,5 +31,6 @@ html_title = f"visitcal {release}"
 html_static_path = ["_static"]
 html_css_files = ["wide_tables.css"]
 html_show_sourcelink = False
+html_show_copyright = False
 html_copy_source = False
 math_number_all = False
