@@ -37,7 +37,7 @@ PUBLIC = frozenset({"/healthz", "/readyz", "/uws/availability", "/uws/capabiliti
 #: What is not of one owner.
 ADMIN = frozenset({"/metrics"})
 #: Where a change needs no more than a valid token: the handler compares the scopes themselves.
-OWN_TOKENS = frozenset({"/v1/tokens", "/v1/tokens/{token_id}", "/logout"})
+OWN_TOKENS = frozenset({"/v1/tokens", "/v1/tokens/{token_id}", "/tokens", "/tokens/{token_id}/revoke", "/logout"})
 _SESSION = "visitcal_session"
 
 _HOW_TO = "Send `Authorization: Bearer TOKEN`; the operator makes tokens with `visitcal token create`."

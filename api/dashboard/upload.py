@@ -80,7 +80,7 @@ def show_coverage(
 ) -> Response:
     """Whether each reference catalogue has stars around a position; null where only its host knows."""
     found = {
-        catalog.name: None if catalog.remote else covers(catalog.info.get("partitions", ()), ra, dec)
+        catalog.name: None if catalog.remote else covers(catalog.info, ra, dec)
         for catalog in list_refcats(services, owner).items
     }
     return JSONResponse(found, headers=dict(PAGE_HEADERS))

@@ -20,7 +20,7 @@ from service.storage.records import Scope
 if TYPE_CHECKING:
     from service.identity.principal import Principal
 
-__all__ = ["BODIES", "router"]
+__all__ = ["BODIES", "TokenId", "create", "router"]
 
 router = APIRouter(prefix="/v1/tokens", tags=["tokens"])
 
@@ -43,10 +43,19 @@ async def create_token(request: Request, response: Response, services: Using, as
     """
     parameters = await read_json(request, TokenParameters, what="parameters")
     response.headers["Cache-Control"] = "no-store"
-    return await run_in_threadpool(_create, services, asker, parameters)
+    return await run_in_threadpool(create, services, asker, parameters)
 
 
-def _create(services: Services, asker: Principal, parameters: TokenParameters) -> NewTokenDocument:
+def create(services: Services, asker: Principal, parameters: TokenParameters) -> NewTokenDocument:
+    """Make a token, as `create_token` says.
+
+    Raises
+    ------
+    Problem
+        ``auth.forbidden``, ``request.invalid``.
+    TooManyError
+        The owner has as many as one may have.
+    """
     permissions = effective(parameters.scopes)
     owner = asker.owner if parameters.owner is None else parameters.owner
     if owner != asker.owner and not asker.is_admin:

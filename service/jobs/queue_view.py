@@ -149,11 +149,29 @@ class QueueView:
         if job.phase is not Phase.QUEUED:
             return Place(None, None)
         snapshot = self.snapshot()
-        own = snapshot.own_before(job.owner, job.priority, self._storage.turns.older(job))
-        position = own + snapshot.others_before(job.owner, own)
+        return self._waiting(
+            snapshot, job, snapshot.own_before(job.owner, job.priority, self._storage.turns.older(job))
+        )
+
+    def places(self, jobs: Sequence[JobRecord]) -> list[Place]:
+        """Where the first jobs of one owner stand, given in their order: no question to the database for each."""
+        snapshot, queued, found = self.snapshot(), 0, []
+        for job in jobs:
+            if job.phase is Phase.QUEUED:
+                found.append(self._waiting(snapshot, job, queued))
+                queued += 1
+            else:
+                found.append(Place(None, _left(job, snapshot.at) if job.phase is Phase.EXECUTING else None))
+        return found
+
+    def _waiting(self, snapshot: Snapshot, job: JobRecord, own: int) -> Place:
+        """Where a job stands that has so many of its owner's before it."""
         wait = self._wait(snapshot, job.owner, own)
         known = wait is not None and job.predicted_seconds is not None
-        return Place(position, wait + job.predicted_seconds if known else None)  # type: ignore[operator]
+        return Place(
+            own + snapshot.others_before(job.owner, own),
+            wait + job.predicted_seconds if known else None,  # type: ignore[operator]
+        )
 
     def expected_end(self, owner: str, priority: int, seconds: float | None) -> datetime | None:
         """When a job that is submitted now will end; None where its time or the queue's is not known."""

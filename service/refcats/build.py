@@ -16,6 +16,7 @@ import numpy as np
 
 from service.exposure.sky_region import INDEX_COLUMN, INDEX_ORDER, healpix_index
 from service.refcats.columns import band_names, plan_columns
+from service.refcats.coverage import cells
 from service.refcats.errors import RefcatError
 from service.refcats.sources import open_table
 from service.refcats.store import (
@@ -259,6 +260,7 @@ def _write_partitions(
         partitions=tuple(partitions),
         size_bytes=size,
         source={},
+        coverage=tuple(cells(runs.indices)),
     )
 
 

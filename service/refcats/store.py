@@ -89,6 +89,9 @@ class RefcatInfo:
         On disk.
     source : dict
         How it was made: file format, column mapping, offsets.
+    coverage : tuple of (int, int)
+        HEALPix cells (order, nested number) with stars, see `service.refcats.coverage.cells`; empty for a catalogue
+        of a version that did not note them.
     """
 
     name: str
@@ -102,16 +105,12 @@ class RefcatInfo:
     partitions: tuple[Partition, ...]
     size_bytes: int
     source: dict[str, Any]
+    coverage: tuple[tuple[int, int], ...] = ()
 
     @property
     def order(self) -> int:
         """Highest partition order."""
         return max((partition.order for partition in self.partitions), default=0)
-
-    @property
-    def coverage(self) -> list[tuple[int, int]]:
-        """HEALPix pixels (order, nested number) that hold stars."""
-        return [(partition.order, partition.pixel) for partition in self.partitions]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -181,7 +180,8 @@ def describe(store_dir: Path, name: str) -> RefcatInfo:
         values.pop("order")
         partitions = tuple(Partition(**partition) for partition in values.pop("partitions"))
         bands, columns = tuple(values.pop("bands")), tuple(values.pop("columns"))
-        return RefcatInfo(partitions=partitions, bands=bands, columns=columns, **values)
+        coverage = tuple((order, pixel) for order, pixel in values.pop("coverage", ()))
+        return RefcatInfo(partitions=partitions, bands=bands, columns=columns, coverage=coverage, **values)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RefcatUnavailableError(f"reference catalogue '{name}' is damaged: {error}", name=name) from error
 

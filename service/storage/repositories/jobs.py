@@ -164,7 +164,7 @@ class JobRepository(Repository):
         return found
 
 
-def job_record(row: sa.RowMapping) -> JobRecord:
+def job_record(row: sa.RowMapping | Mapping[str, Any]) -> JobRecord:
     """A row of the jobs table as a record."""
     values = dict(row)
     values["phase"] = Phase(values["phase"])

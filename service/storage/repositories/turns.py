@@ -15,17 +15,18 @@ import sqlalchemy as sa
 from service.storage.records import JobRecord, Phase, Scope
 from service.storage.repositories.base import Repository, visible
 from service.storage.repositories.jobs import job_record
-from service.storage.tables import jobs
+from service.storage.tables import jobs, observations
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from service.storage.database import Transaction
 
-__all__ = ["EndedJob", "RunningJob", "TurnRepository", "WaitingGroup", "WaitingOwner"]
+__all__ = ["ActiveJob", "EndedJob", "RunningJob", "TurnRepository", "WaitingGroup", "WaitingOwner"]
 
 _CLAIM_LOCK = 0x76697369  # one number among the advisory locks of a PostgreSQL database
 _ENDED = (Phase.COMPLETED, Phase.ERROR)
+_IN_TURN = (Phase.EXECUTING, Phase.QUEUED, Phase.HELD)
 # Built once: it is asked for each job that is submitted.
 _OLDER = (
     sa.select(sa.func.count())
@@ -66,6 +67,16 @@ class RunningJob:
     owner: str
     started_at: datetime
     predicted_seconds: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class ActiveJob:
+    """A job that runs or waits, with what its headers say it shows."""
+
+    job: JobRecord
+    target: str | None
+    band: str | None
+    visit: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +154,26 @@ class TurnRepository(Repository):
         )
         with self._database.read() as transaction:
             return [RunningJob(**row) for row in transaction.connection.execute(query).mappings()]
+
+    def active_of(self, scope: Scope, limit: int) -> list[ActiveJob]:
+        """Jobs of an owner that run, oldest first, then those that wait, next first, then those that are held."""
+        place = sa.case({phase: number for number, phase in enumerate(_IN_TURN)}, value=jobs.c.phase)
+        order = (place, sa.case((jobs.c.phase == Phase.EXECUTING, 0), else_=-jobs.c.priority), jobs.c.pk)
+        first = sa.select(jobs.c.pk).where(jobs.c.phase.in_(_IN_TURN), visible(jobs.c.owner, scope))
+        chosen = first.order_by(*order).limit(limit).subquery()
+        shown = tuple(observations.c[name] for name in ("target", "band", "visit"))
+        query = (
+            sa.select(jobs, *(column.label(f"shown_{column.name}") for column in shown))
+            .join(chosen, chosen.c.pk == jobs.c.pk)
+            .outerjoin(observations, observations.c.job_pk == jobs.c.pk)
+            .order_by(*order)
+        )
+        found = []
+        with self._database.read() as transaction:
+            for row in transaction.connection.execute(query).mappings():
+                job = job_record({column.name: row[column.name] for column in jobs.c})
+                found.append(ActiveJob(job, *(row[f"shown_{column.name}"] for column in shown)))
+        return found
 
     def last_completed(self, limit: int = 100) -> list[EndedJob]:
         """The jobs that were completed last, newest first."""
