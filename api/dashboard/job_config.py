@@ -59,7 +59,7 @@ def settings(config: Mapping[str, Any], job: JobRecord, instrument: Mapping[str,
     defaults = _flat(complete_config("generic", {}).values)
     layers = {
         "job": _flat(job.spec["config"]),
-        "preset": _flat(PRESETS[job.spec["preset"]].overrides),
+        "preset": _flat(PRESETS[job.spec["preset"]].overrides if job.spec["preset"] in PRESETS else {}),
         "instrument": _flat(instrument),
     }
 
