@@ -11,7 +11,7 @@ from urllib.parse import parse_qs, urlsplit
 
 
 class FileHost(ThreadingHTTPServer):
-    """``/good``, ``/chunked``, ``/held``, ``/short``, ``/drip``, ``/silent``, ``/endless``, ``/status/N``, ``/to?url=``."""
+    """``/good``, ``/chunked``, ``/short`` ...: paths misbehave as they say; ``/held`` ends once it is let go."""
 
     daemon_threads = True
 

@@ -140,6 +140,13 @@ def test_no_password_stands_in_the_compose_file() -> None:
     assert set(re.findall(r"\$\{(\w+):\?", COMPOSE.read_text())) == set(SECRETS)
 
 
+def test_the_page_makes_every_variable_of_the_compose_file() -> None:
+    page = (REPO / "docs" / "deployment.md").read_text()
+    made = re.search(r"for name in ([A-Z0-9_ ]+); do .* > docker/\.env\n", page)
+    assert made is not None
+    assert set(made[1].split()) == set(re.findall(r"\$\{(\w+):[?-]", COMPOSE.read_text()))
+
+
 def test_every_pod_is_locked_up() -> None:
     for name, pod in pods().items():
         spec = pod["spec"]

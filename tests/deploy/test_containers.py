@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -33,7 +34,7 @@ VARIABLES = {
 }
 
 
-def until_healthy(container: Container, process: subprocess.Popen[str], timeout: float = 60.0) -> None:
+def until_healthy(container: Container, process: subprocess.Popen[str], timeout: float = 120.0) -> None:
     deadline = time.monotonic() + timeout
     while not container.is_healthy():
         assert process.poll() is None, "it ended"
@@ -50,8 +51,9 @@ def free_port() -> int:
 class Stack:
     """The services of the compose file that are ours."""
 
-    def __init__(self, root: Path, substitutes: dict[str, str]) -> None:
+    def __init__(self, root: Path, substitutes: dict[str, str], kernels: Path) -> None:
         self._root = root
+        self._kernels = kernels
         self._substitutes = substitutes
         self._running: list[subprocess.Popen[str]] = []
 
@@ -59,9 +61,9 @@ class Stack:
         document = compose()["services"][service]
         given = {name: interpolated(value, VARIABLES) for name, value in document["environment"].items()}
         image = read_image(document["build"]["target"])
-        # The kernels that the other tests compiled, which are for this host's processor.
+        # Those of the tests, which are for this host's processor: the image's would take minutes to compile.
         del image.environment["VISITCAL_KERNEL_CPU"]
-        given["VISITCAL_KERNEL_IMAGE_DIR"] = os.environ.get("NUMBA_CACHE_DIR", "")
+        given["VISITCAL_KERNEL_IMAGE_DIR"] = str(self._kernels)
         places = dict(volume.split(":") for volume in document["volumes"])
         volumes = {"refcats": self._root / "refcats"} if places["refcats"] == "/data/refcats" else {}
         return Container(image, given | self._substitutes, self._root / service, volumes)
@@ -89,7 +91,20 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def stack(root: Path, postgres_server: PostgresServer, bucket: Bucket) -> Iterator[Stack]:
+def kernels(root: Path) -> Path:
+    """The compiled kernels of the tests, all of them by now."""
+    directory = os.environ.get("NUMBA_CACHE_DIR", str(root / "kernels"))
+    subprocess.run(
+        [sys.executable, "-m", "visitcal.cli", "warmup"],
+        env=os.environ | {"VISITCAL_KERNEL_CACHE_DIR": directory},
+        cwd=root,
+        check=True,
+    )
+    return Path(directory)
+
+
+@pytest.fixture
+def stack(root: Path, postgres_server: PostgresServer, bucket: Bucket, kernels: Path) -> Iterator[Stack]:
     postgres_server.let_everybody_in()
     substitutes = {
         "VISITCAL_DATABASE_URL": postgres_server.url(postgres_server.create_database()),
@@ -97,7 +112,7 @@ def stack(root: Path, postgres_server: PostgresServer, bucket: Bucket) -> Iterat
         "VISITCAL_S3_ENDPOINT": bucket.endpoint,
         "VISITCAL_PORT": str(free_port()),
     }
-    stack = Stack(root, substitutes)
+    stack = Stack(root, substitutes, kernels)
     yield stack
     stack.kill()
 
@@ -117,7 +132,7 @@ def test_the_stack_of_the_compose_file_runs_a_job(stack: Stack, root: Path) -> N
     bearer = json.loads(token.communicate(timeout=60)[0])["token"]
     simulation = simulate(SimulationConfig(size=512, seed=3, n_stars=220, n_galaxies=10))
     files, zero_point = write_simulation(simulation, root / "input"), simulation.aperture_zero_point()
-    until_healthy(worker, worker_process, 300)
+    until_healthy(worker, worker_process)
     assert httpx.get(f"{url}/readyz").json()["status"] == "ok"
     with Client(url, token=bearer) as client:
         client.put_refcat("sim", files["references"])
