@@ -21,7 +21,9 @@ RUN_BY = {
 #: Pages that begin with nothing.
 FROM_NOTHING = ("README.md", "docs/tutorial.md")
 WITH_BLOCKS = [
-    page for page in pages() if page not in RUN_BY and any(block.how != "not run" for block in blocks_of(page))
+    page
+    for page in pages()
+    if page not in RUN_BY and any(block.how != "not run" and block.language != "text" for block in blocks_of(page))
 ]
 
 
