@@ -146,9 +146,8 @@ def result_numbers(summary: Mapping[str, Any] | None) -> list[str]:
     sigma, scale, zero_point, stars = (found.get(name) for name in ("psfSigma", "pixelScale", "zeroPoint", "nPsfStar"))
     words = []
     if sigma is not None:
-        words.append(
-            f'seeing {FWHM_PER_SIGMA * sigma * scale:.2f}"' if scale else f"FWHM {FWHM_PER_SIGMA * sigma:.2f} px"
-        )
+        fwhm = FWHM_PER_SIGMA * sigma
+        words.append(f'seeing {fwhm * scale:.2f}"' if scale else f"FWHM {fwhm:.2f} px")
     if zero_point is not None:
         words.append(f"zero point {zero_point:.3f}")
     return [*words, f"{stars} PSF stars"] if stars else words

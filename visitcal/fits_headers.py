@@ -13,7 +13,7 @@ from typing import IO, TYPE_CHECKING, cast
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["FileStart", "file_start"]
+__all__ = ["FileStart", "announced_bytes", "file_start"]
 
 BLOCK = 2880
 CARD = 80
@@ -113,3 +113,31 @@ def _data_bytes(header: bytes) -> int:
         axes = axes[1:]
     count = cards.get(b"GCOUNT", 1) * (cards.get(b"PCOUNT", 0) + math.prod(axes))
     return max(abs(cards.get(b"BITPIX", 8)) // 8 * count, 0)
+
+
+def announced_bytes(path: Path) -> int | None:
+    """How many bytes a plain FITS file has at least, by its headers; None for what is no FITS file.
+
+    A header that breaks off announces one block more than there is.
+
+    Raises
+    ------
+    OSError
+        It cannot be read.
+    """
+    end = 0
+    with path.open("rb") as file:
+        size = file.seek(0, 2)
+        while end < size:
+            file.seek(end)
+            header = _header(file, b"XTENSION=" if end else b"SIMPLE  =")
+            if not header:
+                file.seek(end)
+                begins = file.read(9) == (b"XTENSION=" if end else b"SIMPLE  =")
+                return size + 1 if begins else end or None
+            start = end + len(header)
+            data = _data_bytes(header)
+            if start + data > size:
+                return start + data
+            end = start + -(-data // BLOCK) * BLOCK
+    return min(end, size)

@@ -95,7 +95,8 @@ def problem_of(error: Exception) -> Problem | None:
             return Problem("cli.refused", str(error), EXIT_REFUSED)
         case OSError():
             return Problem("file.unusable", _of_file(error), EXIT_REFUSED)
-    return None
+        case _:
+            return None
 
 
 def _answered(error: ApiError) -> Problem:

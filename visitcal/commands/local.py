@@ -16,7 +16,7 @@ from visitcal.options import OptionError, companion_files, key_values, reference
 if TYPE_CHECKING:
     import argparse
 
-    from service.jobs.pipeline import JobOutcome
+    from service.jobs.outcome import JobOutcome
     from service.jobs.references import JobReference
     from visitcal.output import Output
 

@@ -163,4 +163,5 @@ def _farewell(
 def _exit_code(outcome: FileOutcome, *, waited: bool) -> int:
     if outcome.problem is not None:
         return outcome.problem.exit_code
-    return EXIT_OK if not waited or (outcome.job or {}).get("phase") == "COMPLETED" else EXIT_FAILED
+    completed = outcome.job is not None and outcome.job["phase"] == "COMPLETED"
+    return EXIT_OK if completed or not waited else EXIT_FAILED

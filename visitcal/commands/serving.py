@@ -77,9 +77,10 @@ def _serve(settings: Settings, output: Output) -> int:
         if worker is not None:
             worker.start()
         url = _url(listener.getsockname())
-        output.line({"event": "listening", "url": url}) if output.is_json else output.at_once(
-            f"visitcal listens on {url}"
-        )
+        if output.is_json:
+            output.line({"event": "listening", "url": url})
+        else:
+            output.at_once(f"visitcal listens on {url}")
         Server(app, settings, None if worker is None else worker.end).run(sockets=[listener])
     finally:
         listener.close()

@@ -94,9 +94,7 @@ def _add_looks(commands: Commands) -> None:
     )
     add_job(fetch)
     fetch.add_argument("products", nargs="*", metavar="PRODUCT", help="stars, image, ... (default: all)")
-    fetch.add_argument(
-        "--out", type=Path, default=Path(), metavar="DIR", help="directory to write into (default: here)"
-    )
+    fetch.add_argument("--out", type=Path, default=Path(), metavar="DIR", help="directory to write to (default: here)")
     fetch.add_argument("--format", help="of catalogues: parquet (default), fits, csv or votable")
     add_connection(fetch)
     report = commands.add(

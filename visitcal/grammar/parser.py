@@ -141,8 +141,8 @@ def leaves(top: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
     """All parsers that have no further commands, in order."""
     inner: Sequence[_SubParsers[argparse.ArgumentParser]] = [
         action
-        for action in top._actions
-        if isinstance(action, _SubParsers)  # noqa: SLF001 - see above
+        for action in top._actions  # noqa: SLF001 - see above
+        if isinstance(action, _SubParsers)
     ]
     if not inner:
         yield top
