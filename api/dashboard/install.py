@@ -4,7 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from api.dashboard import failure, job, job_layers, job_stars, queue, refcats, rerun, session, tokens, tonight, upload
+from api.dashboard import (
+    compare,
+    failure,
+    job,
+    job_layers,
+    job_stars,
+    queue,
+    refcats,
+    rerun,
+    session,
+    tokens,
+    tonight,
+    upload,
+)
 from api.dashboard.assets import static_application, static_root
 from api.dashboard.route import instead_of_not_found
 
@@ -13,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["PAGES", "install"]
 
-PAGES = (tonight, job, job_layers, job_stars, queue, upload, failure, rerun, refcats, tokens, session)
+PAGES = (tonight, job, job_layers, job_stars, queue, upload, failure, rerun, compare, refcats, tokens, session)
 
 
 def install(app: FastAPI) -> None:

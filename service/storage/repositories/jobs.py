@@ -19,7 +19,7 @@ from service.storage.records import (
     StageRecord,
 )
 from service.storage.repositories.base import Repository, visible
-from service.storage.tables import job_documents, job_events, job_stages, jobs, products
+from service.storage.tables import job_documents, job_events, job_inputs, job_stages, jobs, products
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -60,11 +60,12 @@ class JobRepository(Repository):
         run_id: str | None = None,
         batch_id: str | None = None,
         rerun_of: str | None = None,
+        input_id: str | None = None,
         created_after: datetime | None = None,
         after: str | None = None,
         limit: int = 50,
     ) -> Page[JobRecord]:
-        """Jobs, newest first; archived ones only where that phase is asked for."""
+        """Jobs, newest first, that have all that is named; archived ones only where that phase is asked for."""
         query = sa.select(jobs).where(visible(jobs.c.owner, scope), _in_phases(phases))
         if run_id is not None:
             query = query.where(jobs.c.run_id == run_id)
@@ -72,6 +73,8 @@ class JobRepository(Repository):
             query = query.where(jobs.c.batch_id == batch_id)
         if rerun_of is not None:
             query = query.where(jobs.c.rerun_of == rerun_of)
+        if input_id is not None:
+            query = query.where(jobs.c.pk.in_(sa.select(job_inputs.c.job_pk).where(job_inputs.c.ref_id == input_id)))
         if created_after is not None:
             query = query.where(jobs.c.created_at > created_after)
         if after is not None:

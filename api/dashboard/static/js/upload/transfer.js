@@ -48,6 +48,7 @@ export class Transfer {
       try {
         const done = await this.#beginOrGoOn(mark);
         if (done) return this.#finished(done);
+        if (this.#paused) throw new Paused();
         const before = this.sent;
         const exposure = await this.#sendPiece();
         if (exposure) return this.#finished(exposure);
