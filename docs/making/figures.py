@@ -192,7 +192,7 @@ def truth(run: Run) -> Figure:
     x, y = stars["slot_Centroid_x"][good], stars["slot_Centroid_y"][good]
     distance, nearest = cKDTree(np.stack([sources.x, sources.y], 1)).query(np.stack([x, y], 1))
     paired = (distance < 2) & sources.is_star[nearest]
-    rows, nearest = np.flatnonzero(good)[paired], nearest[paired]
+    rows, nearest = np.flatnonzero(good)[paired], np.asarray(nearest)[paired]
     magnitude = sources.mags["r"][nearest]
     values: tuple[tuple[Any, Any, str, float], ...] = (
         (

@@ -7,8 +7,8 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
+from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
@@ -39,7 +39,7 @@ _STYLE: dict[str, Any] = {
 
 def figure(columns: int, *, height: float, rows: int = 1) -> tuple[Figure, Sequence[Axes]]:
     """A figure of page width, and its axes in a row."""
-    mpl.rcParams.update(_STYLE)
+    style.use(_STYLE)
     made = Figure(figsize=(9.0, height), layout=ConstrainedLayoutEngine(h_pad=0.08, w_pad=0.06))
     return made, np.ravel(made.subplots(rows, columns)).tolist()
 
@@ -58,11 +58,10 @@ def picture(
     span: tuple[float, float] | None = None,
     unit: str = "",
     cmap: str = "gray_r",
-    extent: Sequence[float] | None = None,
 ) -> None:
     """An image without ticks, with a colour bar where it has a unit."""
     low, high = span or limits(image)
-    shown = axes.imshow(image, cmap=cmap, vmin=low, vmax=high, extent=extent)
+    shown = axes.imshow(image, cmap=cmap, vmin=low, vmax=high)
     axes.set_title(title)
     axes.set_xticks([])
     axes.set_yticks([])

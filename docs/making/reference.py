@@ -1,4 +1,4 @@
-"""Write docs/reference/ anew, and the table of settings: ``make reference``. A test says when it is needed."""
+"""Write docs/reference/ anew, the table of settings and the commands: ``make reference``. A test says when to."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from making.declared import columns_page, masks_page, statistics_page
 from making.service import errors_page, events_page, metrics_page
 from making.settings import tables_page
 from service.operations.settings_table import with_table
+from visitcal.commands.reference import with_reference
 
 __all__ = ["DOCS", "PAGES", "pages_of_today"]
 
@@ -32,8 +33,11 @@ _NOTE = "<!-- made from the code by `make reference` -->\n"
 def pages_of_today() -> dict[Path, str]:
     """Every page that is made from the code, and its text as it would be now."""
     made = {DOCS / name: _NOTE + make() for name, make in PAGES.items()}
-    operations = DOCS / "operations.md"
-    return made | {operations: with_table(operations.read_text())}
+    operations, commands = DOCS / "operations.md", DOCS / "cli.md"
+    return made | {
+        operations: with_table(operations.read_text()),
+        commands: with_reference(commands.read_text()),
+    }
 
 
 if __name__ == "__main__":

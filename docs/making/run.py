@@ -70,7 +70,7 @@ class Run:
     def plane(self, stage: str, names: Iterable[str]) -> NDArray[np.bool_]:
         """Pixels of some mask planes after a stage."""
         planes = self.result.exposure.masked_image.planes
-        return (self.pixels[stage].mask & planes.bitmask(names)) != 0
+        return np.asarray(self.pixels[stage].mask & planes.bitmask(names), bool)
 
 
 def calibrated() -> Run:

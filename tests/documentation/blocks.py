@@ -1,7 +1,8 @@
 """Blocks of code of the documentation, and how each kind of them is run.
 
 A block is run in its page's order, unless the comment above it says why not: ``<!-- not run: REASON -->``. The comment
-may also say how: ``<!-- run: ends with 3 -->``, ``<!-- run: in the background -->``.
+may also say how: ``<!-- run: ends with 3 -->``, ``<!-- run: in the background -->``, or ``<!-- run: parsed -->``, where
+each line has to be a command of ours with options that there are.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 import tomllib
@@ -24,6 +26,7 @@ from markdown_it import MarkdownIt
 
 from service.settings import Settings
 from visitcal import Client
+from visitcal.grammar import parser
 from visitcal.server_process import READY_LINE
 
 __all__ = ["ADDRESS", "REPO", "Block", "World", "blocks_of", "pages"]
@@ -120,6 +123,9 @@ class World:
                 exec(compile("\n" * block.line + text, block.page, "exec"), self.names)
             case "sh" if block.what == "in the background":
                 self._start(block)
+            case "sh" if block.what == "parsed":
+                for line in text.splitlines():
+                    _parse(line)
             case "sh":
                 self._shell(block, text)
             case "toml":
@@ -164,3 +170,16 @@ class World:
                 self.environment = {**self.environment, "VISITCAL_URL": match[1]}
                 return
         raise AssertionError(f"{block} ended")
+
+
+def _parse(line: str) -> None:
+    """A command line, without what a shell does with it, as the command itself understands it."""
+    words = shlex.split(re.split(r"[|>]", line)[0], comments=True)
+    while words and "=" in words[0]:
+        del words[0]  # a variable
+    if words:
+        assert words[0] == "visitcal", line
+        try:
+            parser().parse_args(words[1:])
+        except SystemExit as error:
+            raise AssertionError(line) from error

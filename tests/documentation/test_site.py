@@ -129,7 +129,7 @@ def test_pictures_are_small(site: dict[Path, Page]) -> None:
     assert sum(sizes) < 1_500_000
 
 
-@pytest.mark.parametrize("name", [*PAGES, "operations.md"])
+@pytest.mark.parametrize("name", [*PAGES, "operations.md", "cli.md"])
 def test_references_are_of_today(name: str, today: dict[Path, str]) -> None:
     assert (DOCS / name).read_text() == today[DOCS / name], "run make reference"
 

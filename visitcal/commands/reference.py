@@ -16,6 +16,8 @@ __all__ = ["BEGIN", "END", "commands_reference", "with_reference"]
 
 BEGIN = "<!-- commands: begin -->\n"
 END = "<!-- commands: end -->\n"
+#: Examples name files and jobs that are not there: a test parses them instead of running them.
+MARK = "<!-- run: parsed -->\n"
 #: Every command has these.
 SHARED = frozenset({"help", "json"})
 #: Those that ask a service have these.
@@ -47,7 +49,7 @@ def _section(leaf: argparse.ArgumentParser) -> str:
     example = "\n".join(line.strip() for line in str(leaf.epilog).splitlines()[1:])
     rows = list(_rows(leaf))
     table = "\n".join(["| argument | meaning |", "|---|---|", *rows, ""]) if rows else ""
-    return f"### {leaf.prog}\n\n{leaf.description}{asks}\n\n```sh\n{example}\n```\n\n{table}"
+    return f"### {leaf.prog}\n\n{leaf.description}{asks}\n\n{MARK}```sh\n{example}\n```\n\n{table}"
 
 
 def _rows(leaf: argparse.ArgumentParser) -> Iterator[str]:
