@@ -90,16 +90,16 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+def warm_up(kernels: Path, directory: Path, variables: dict[str, str]) -> None:
+    environment = os.environ | {"VISITCAL_KERNEL_CACHE_DIR": str(kernels)} | variables
+    subprocess.run([sys.executable, "-m", "visitcal.cli", "warmup"], env=environment, cwd=directory, check=True)
+
+
 @pytest.fixture
 def kernels(root: Path) -> Path:
     """The compiled kernels of the tests, all of them by now."""
     directory = os.environ.get("NUMBA_CACHE_DIR", str(root / "kernels"))
-    subprocess.run(
-        [sys.executable, "-m", "visitcal.cli", "warmup"],
-        env=os.environ | {"VISITCAL_KERNEL_CACHE_DIR": directory},
-        cwd=root,
-        check=True,
-    )
+    warm_up(Path(directory), root, {})
     return Path(directory)
 
 
@@ -154,8 +154,8 @@ def test_the_stack_of_the_compose_file_runs_a_job(stack: Stack, root: Path) -> N
 def test_a_worker_compiles_nothing_that_the_image_has(root: Path) -> None:
     """The kernels are made as in the build, and read-only; an idle worker has run a whole calibration to warm up."""
     kernels = root / "kernels"
-    build = Container(read_image("build"), {"VISITCAL_KERNEL_CACHE_DIR": str(kernels)}, root / "build", {})
-    subprocess.run(["visitcal", "warmup"], env=build.environment, cwd=root, check=True)
+    cpu = {"VISITCAL_KERNEL_CPU": read_image("build").environment["VISITCAL_KERNEL_CPU"]}
+    warm_up(kernels, root, cpu)
     for path in (kernels, *kernels.rglob("*")):
         path.chmod(0o555 if path.is_dir() else 0o444)
     worker = Container(read_image("worker"), {"VISITCAL_KERNEL_IMAGE_DIR": str(kernels)}, root / "worker", {})

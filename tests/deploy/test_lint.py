@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -45,6 +46,26 @@ def test_manifests(folder: str) -> None:
             checked += 1
         assert document["metadata"].get("namespace") is None, f"{path}: the overlay says where"
     assert checked
+
+
+def test_what_the_overlay_becomes() -> None:
+    kubectl = shutil.which("kubectl")
+    if kubectl is None:
+        pytest.skip("no kubectl to put the overlay together")
+    command = [kubectl, "kustomize", KUBERNETES / "overlays" / "example"]
+    rendered = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    made = {}
+    for document in yaml.safe_load_all(rendered):
+        made[document["kind"], document["metadata"]["name"]] = document
+        if not document["apiVersion"].startswith("keda.sh/"):
+            kubernetes_validate.validate(document, kubernetes_validate.latest_version(), strict=True)
+        assert document["metadata"]["namespace"] == "visitcal"
+        assert document["metadata"]["labels"]["app.kubernetes.io/part-of"] == "visitcal"
+    assert len(made) == sum(1 for folder in ("base", "overlays/example") for _ in documents(folder)) - 1  # the secret
+    assert "replicas" not in made["Deployment", "visitcal-worker"]["spec"], "KEDA's business"
+    for kind, name in (("Deployment", "visitcal-api"), ("Deployment", "visitcal-worker"), ("Job", "visitcal-migrate")):
+        (container,) = made[kind, name]["spec"]["template"]["spec"]["containers"]
+        assert container["image"].startswith("registry.example.org/"), name
 
 
 def test_kustomizations() -> None:
