@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 import pytest
 from astropy.io import fits
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request, expect, sync_playwright
 
 from service.simulation import SimulationConfig, simulate, write_simulation
 from visitcal.client import Client
@@ -38,6 +38,7 @@ _ARGUMENTS = [
 _RULES = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "best-practice"], "resultTypes": ["violations"]}
 #: How long a test waits for what should be there at once; the machine may be busy with other tests.
 PATIENCE_MS = 15_000
+expect.set_options(timeout=PATIENCE_MS)
 _END = 240.0
 #: First night and seeds of what is simulated.
 _MJD = 61366.1
