@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
@@ -68,9 +69,8 @@ def settings(config: Mapping[str, Any], job: JobRecord, instrument: Mapping[str,
             return None
         return next((name for name, values in layers.items() if _is_named(path, values)), "version")
 
-    meanings = dict(_meanings(CalibrateImageConfig, ""))
     return [
-        Setting(path, value, defaults.get(path), origin(path, value), *meanings.get(path, ("", "")))
+        Setting(path, value, defaults.get(path), origin(path, value), *_meaning(path))
         for path, value in _flat(config).items()
     ]
 
@@ -99,6 +99,18 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             flat[f"{prefix}{name}"] = value
     return flat
+
+
+@cache
+def _all_meanings() -> dict[str, tuple[str, str]]:
+    return dict(_meanings(CalibrateImageConfig, ""))
+
+
+def _meaning(path: str) -> tuple[str, str]:
+    """Description and unit of a field; of an entry of a mapping, those of the mapping."""
+    while path and path not in _all_meanings():
+        path = path.rpartition(".")[0]
+    return _all_meanings().get(path, ("", ""))
 
 
 def _meanings(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, tuple[str, str]]]:

@@ -14,13 +14,13 @@ from api.dashboard.job_config import changed, settings
 from api.dashboard.job_facts import GROUPS, LOOKS, figures, stage_bars, statistics
 from service.calibration.presets import PRESETS
 from service.exposure.summary import summary_fields
-from service.jobs import retention
 from service.jobs.configuration import resolved_config
 from service.jobs.outcome import JobError
-from service.storage.records import Phase, StageRecord, utc_now
+from service.storage.records import Phase, StageRecord
 from tests.api.conftest import OWNER, House, fits_bytes, open_house
 from tests.api.dashboard.conftest import log_in, token_of
 from tests.api.test_images import OFFSET, STARS, exposure, product_files, wcs
+from tests.api.test_reruns import sweep
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -211,8 +211,8 @@ def test_a_failed_job_without_an_image_has_no_viewer(house: House) -> None:
 
 def test_an_archived_job_keeps_what_tells_of_it(house: House) -> None:
     job_id = house.completed()
-    house.client.patch(f"/v1/jobs/{job_id}", json={"destruction": utc_now().isoformat()})
-    retention.archive_expired(house.services.storage, house.settings)
+    house.client.patch(f"/v1/jobs/{job_id}", json={"destruction": "2020-01-01T00:00:00Z"})
+    sweep(house)
     page = job_page(house, job_id)
     assert "archived" in words(page.h1)
     assert page.select_one("#viewer") is None

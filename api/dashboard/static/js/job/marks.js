@@ -179,9 +179,9 @@ export class Marks {
         context.stroke();
       }
     };
-    this.#scaleBar(view, compass, height, write, line);
+    this.#scaleBar(view, compass, { width, height }, write, line);
     if (!compass) return;
-    const origin = { x: width - 62, y: 62 };
+    const origin = { x: width - 62, y: width < 500 ? 104 : 62 }; // beside the buttons, or below them
     for (const [name, { x, y }] of [["N", compass.north], ["E", compass.east]]) {
       const tip = [origin.x + 32 * x, origin.y + 32 * y];
       line([[origin.x, origin.y], tip]);
@@ -189,10 +189,10 @@ export class Marks {
     }
   }
 
-  #scaleBar(view, compass, height, write, line) {
+  #scaleBar(view, compass, { width, height }, write, line) {
     const perScreen = (compass ? compass.scale : 1) / view.zoom; // arcsec or px of a CSS px
     const steps = compass ? [0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200] : [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000];
-    const length = steps.findLast((step) => step / perScreen <= 160) ?? steps[0];
+    const length = steps.findLast((step) => step / perScreen <= Math.min(160, width / 4)) ?? steps[0];
     const long = length / perScreen, y = height - 16;
     const name = !compass ? `${length} px` : length >= 3600 ? `${length / 3600}°` : length >= 60 ? `${length / 60}′` : `${length}″`;
     line([[14, y - 4], [14, y], [14 + long, y], [14 + long, y - 4]]);

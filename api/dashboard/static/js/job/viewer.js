@@ -32,6 +32,7 @@ class Viewer {
   constructor(root, job, frame) {
     Object.assign(this, { root, job, frame, base: `/v1/jobs/${job}/images` });
     pretendStyled();
+    OpenSeadragon.console = Object.assign(Object.create(console), { warn() {} }); // it warns of tiles of a look that was left
     this.osd = OpenSeadragon({
       element: byId("osd"),
       drawer: "canvas",
@@ -199,9 +200,11 @@ class Viewer {
       actions[event.target.closest("button")?.dataset.view]?.();
       viewport.applyConstraints();
     });
+    const keys = { "+": "in", "=": "in", "-": "out", _: "out", 0: "fit" };
     this.osd.addHandler("canvas-key", (event) => {
       const { key } = event.originalEvent;
-      if (/^[rf]$/i.test(key)) event.preventDefaultAction = true; // an image of the sky is neither turned nor mirrored
+      if (/^[rf]$/i.test(key) || keys[key]) event.preventDefaultAction = true; // the sky is neither turned nor mirrored
+      actions[keys[key]]?.();
       if (key === "Enter") {
         const view = this.view, [x, y] = this.#middle(view);
         this.choose(this.marks.nearest({ x, y }, Infinity), false);
