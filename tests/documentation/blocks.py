@@ -174,7 +174,8 @@ class World:
 
 def _parse(line: str) -> None:
     """A command line, without what a shell does with it, as the command itself understands it."""
-    words = shlex.split(re.split(r"[|>]", line)[0], comments=True)
+    inner = re.search(r"<\((.+?)\)", line)
+    words = shlex.split(inner[1] if inner else re.split(r"[|>]", line)[0], comments=True)
     while words and "=" in words[0]:
         del words[0]  # a variable
     if words:
