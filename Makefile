@@ -42,6 +42,7 @@ links: install
 
 reference: install
 	cd docs && $(CURDIR)/$(BIN)/python -m making.reference
+	$(BIN)/python -m visitcal.commands.reference docs/cli.md
 
 figures: install
 	cd docs && $(CURDIR)/$(BIN)/python -m making.figures

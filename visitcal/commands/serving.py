@@ -12,7 +12,6 @@ from visitcal.options import OptionError
 
 if TYPE_CHECKING:
     import argparse
-    from types import FrameType
 
     from service.settings import Settings
     from visitcal.output import Output
@@ -69,9 +68,11 @@ def _serve(settings: Settings, output: Output) -> int:
     except OSError as error:
         raise OptionError(f"cannot listen on {settings.host} port {settings.port}: {error}") from error
     prepare(settings)
-    # The server raises the signals that ended it once more when it is done; the worker is still to be stopped then.
+    # Until the server hears signals itself they are kept for it; those that ended it it raises once more when it is
+    # done, and the worker is still to be stopped then.
+    told: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, _ignore)
+        signal.signal(number, lambda number, _frame: told.append(number))
     worker = WorkerProcess(settings) if settings.starts_worker else None
     try:
         if worker is not None:
@@ -81,7 +82,8 @@ def _serve(settings: Settings, output: Output) -> int:
             output.line({"event": "listening", "url": url})
         else:
             output.at_once(f"visitcal listens on {url}")
-        Server(app, settings, None if worker is None else worker.end).run(sockets=[listener])
+        end_worker = None if worker is None else worker.end
+        Server(app, settings, end_worker, lambda: bool(told)).run(sockets=[listener])
     finally:
         listener.close()
         if worker is not None:
@@ -105,10 +107,6 @@ def _listener(host: str, port: int) -> socket.socket:
         listener.close()
         raise
     return listener
-
-
-def _ignore(number: int, frame: FrameType | None) -> None:
-    """A signal that has done its work."""
 
 
 def _url(address: tuple[Any, ...]) -> str:

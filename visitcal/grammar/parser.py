@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
@@ -51,7 +52,8 @@ class _Version(argparse.Action):
     def __call__(self, parser: argparse.ArgumentParser, *_arguments: Any) -> None:
         from importlib.metadata import version
 
-        parser.exit(message=f"visitcal {version('visitcal')}\n")
+        sys.stdout.write(f"visitcal {version('visitcal')}\n")
+        parser.exit()
 
 
 class TopParser(CommandParser):
