@@ -12,7 +12,7 @@ from fastapi.responses import RedirectResponse, Response
 from starlette.concurrency import run_in_threadpool
 
 from api.bodies import parse_json
-from api.dashboard.config_form import changes, config_tree, counting
+from api.dashboard.config_form import changes, config_tree, counting, fields_of
 from api.dashboard.route import page_router
 from api.dashboard.templating import render
 from api.dashboard.upload import choices
@@ -152,6 +152,7 @@ def _page(
         before=request_of(job),
         read=_read(services, job, owner),
         tree=tree,
+        ids={_CONFIG + one.key: f"c{number}" for number, one in enumerate(fields_of(tree))},
         given=given,
         faults=faults,
         problem=None if problem is None else problem.document(),

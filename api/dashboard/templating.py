@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +36,8 @@ _POLICY = "; ".join(
         "frame-ancestors 'none'",
     )
 )
+_WORTH_PACKING = 4096  # bytes
+_PACKING = 5
 PAGE_HEADERS: Mapping[str, str] = {
     "Content-Security-Policy": _POLICY,
     "Cache-Control": "no-store",  # after a logout nobody turns back the pages
@@ -70,4 +73,8 @@ def render(request: Request, template: str, *, status: int = 200, **context: Any
     text = _environment.get_template(template).render(
         request=request, path=request.url.path, principal=principal, now=utc_now(), **context
     )
-    return HTMLResponse(text, status_code=status, headers=dict(PAGE_HEADERS))
+    content, headers = text.encode(), {**PAGE_HEADERS, "Vary": "Accept-Encoding"}
+    if len(content) >= _WORTH_PACKING and "gzip" in request.headers.get("accept-encoding", ""):
+        # Nothing secret is on a page: who may see it is said by a cookie, and where a change comes from by Origin.
+        content, headers = gzip.compress(content, _PACKING, mtime=0), {**headers, "Content-Encoding": "gzip"}
+    return HTMLResponse(content, status_code=status, headers=headers)

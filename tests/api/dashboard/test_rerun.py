@@ -162,7 +162,7 @@ def test_faults_stand_at_their_fields(house, field, text, said):
     (entry,) = page.xpath("//*[@aria-invalid='true']")
     assert (entry.get("name"), entry.get("value")) == (field, text)
     assert said in page.xpath(f"string(//*[@id='{entry.get('aria-describedby')}'])")
-    assert page.xpath(f"//*[@role='alert']//a[@href='#{field}']")
+    assert page.xpath(f"//*[@role='alert']//a[@href='#{entry.get('id')}']")
     assert all(group.get("open") is not None for group in entry.xpath("ancestor::details"))
 
 

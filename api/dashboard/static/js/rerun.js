@@ -5,6 +5,7 @@ import { fillHints } from "./menus.js";
 const form = document.getElementById("rerun");
 const search = document.getElementById("search");
 const count = document.getElementById("count");
+const resetButton = form.querySelector(".bar .reset");
 const settings = [...form.querySelectorAll(".setting")];
 const groups = [...form.querySelectorAll(".group")];
 const opened = new Set(groups.filter((group) => group.open));
@@ -16,7 +17,13 @@ const isChanged = (setting) => textOf(entryOf(setting)) !== setting.dataset.valu
 function mark(setting) {
   const changed = isChanged(setting);
   setting.classList.toggle("changed", changed);
-  setting.querySelector(".reset").hidden = !changed;
+  let button = setting.querySelector(".reset");
+  if (changed && !button) {
+    button = resetButton.cloneNode(true);
+    button.setAttribute("aria-label", `Reset ${setting.querySelector("label").title}`);
+    setting.querySelector(".entry").append(button);
+  }
+  if (button) button.hidden = !changed;
 }
 
 function tell() {
@@ -28,9 +35,18 @@ function tell() {
   }
 }
 
+const meanings = new Map();
+function meaningOf(setting) {
+  if (!meanings.has(setting)) {
+    const parts = [setting.querySelector("label").title, setting.querySelector(".doc").textContent, setting.querySelector(".unit")?.textContent];
+    meanings.set(setting, parts.join(" ").toLowerCase());
+  }
+  return meanings.get(setting);
+}
+
 function find() {
   const words = search.value.toLowerCase().split(/\s+/).filter(Boolean);
-  for (const setting of settings) setting.hidden = !words.every((word) => setting.dataset.words.toLowerCase().includes(word));
+  for (const setting of settings) setting.hidden = !words.every((word) => meaningOf(setting).includes(word));
   for (const group of groups) {
     const hits = [...group.querySelectorAll(".setting")].filter((setting) => !setting.hidden).length;
     group.hidden = hits === 0;
