@@ -159,7 +159,7 @@ def _beside(name: str, figure: Figure, row: Any) -> str:
             ellipticity = _ellipticity(row["psfIxx"], row["psfIyy"], row["psfIxy"])
             return "" if ellipticity is None else f"e {ellipticity:.3f}"
         case "zero_point":
-            return "" if figure.difference is None else f"{figure.value:.3f}"
+            return "itself" if figure.difference is None else f"{figure.value:.3f}"
         case "sky":
             counts, seconds = row["skyBg"], 1.0 if row["is_rate"] else row["exposure_time"]
             return "" if counts is None or seconds is None else f"{counts / seconds:.1f} ct/s"

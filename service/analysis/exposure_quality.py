@@ -57,7 +57,7 @@ QUANTITIES: Mapping[str, Quantity] = {
             "arcsec",
             2,
             "high",
-            "full width at half maximum of the PSF at the centre: 2.3548 x psfSigma x pixelScale",
+            "full width at half maximum of a Gaussian as wide as the PSF at the centre: 2.3548 x psfSigma x pixelScale",
         ),
         Quantity(
             "zero_point",

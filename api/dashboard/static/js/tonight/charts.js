@@ -42,7 +42,7 @@ export class Charts {
     this.sizes.observe(place);
     for (const plot of this.plots) plot.destroy();
     place.replaceChildren();
-    this.plots = panel.hidden ? [] : this.document.quantities.map((quantity) => this.chart(place, quantity, groups));
+    this.plots = this.document.quantities.flatMap((quantity) => this.chart(place, quantity, groups) ?? []);
   }
 
   resize() {
@@ -52,7 +52,11 @@ export class Charts {
     }
   }
 
+  /** None where nothing was measured. */
   chart(place, quantity, groups) {
+    const lines = this.span === "night" ? ofNight(quantity, groups) : ofNights(quantity, groups, this.document);
+    const times = [...new Set(lines.flatMap((line) => line.points.map((point) => point.time)))].sort((a, b) => a - b);
+    if (!times.length) return null;
     const unit = UNITS[quantity.unit] ?? quantity.unit;
     const difference = quantity.name === "zero_point" ? "Δ " : "";
     const figure = document.createElement("figure");
@@ -66,16 +70,14 @@ export class Charts {
     box.className = "plot";
     box.setAttribute("role", "img");
     place.append(figure);
-    const lines = this.span === "night" ? ofNight(quantity, groups) : ofNights(quantity, groups, this.document);
     box.setAttribute("aria-label", spoken(quantity, unit, lines));
-    const times = [...new Set(lines.flatMap((line) => line.points.map((point) => point.time)))].sort((a, b) => a - b);
     const column = new Map(times.map((time, index) => [time, index]));
     const data = [times, ...lines.map((line) => {
       const values = new Array(times.length).fill(null);
       for (const point of line.points) values[column.get(point.time)] = point.value;
       return values;
     })];
-    const nearest = () => this.near;
+    let near = null;
     const style = styleOf();
     const plot = new uPlot({
       width: box.clientWidth || 300,
@@ -83,8 +85,8 @@ export class Charts {
       legend: { show: false },
       cursor: { y: false, points: { show: false }, drag: { x: false, y: false } },
       scales: {
-        x: { time: true, range: (self, low, high) => padded(low, high, this.span === "night" ? 600 : 43200) },
-        y: { range: (self, low, high) => reach(low, high, lines, quantity.worse) },
+        x: { time: true, range: () => padded(times[0], times.at(-1), this.span === "night" ? 600 : 43200) },
+        y: { range: () => reach(lines, quantity.worse) },
       },
       tzDate: (seconds) => uPlot.tzDate(new Date(seconds * 1000), "Etc/UTC"),
       axes: [
@@ -95,16 +97,15 @@ export class Charts {
       hooks: {
         draw: [(self) => paint(self, lines, style, quantity.worse)],
         setCursor: [(self) => {
-          this.near = pick(self, lines);
-          at.textContent = nearest() ? told(nearest(), DIGITS[quantity.name], this.span) : usual;
-          point(nearest()?.job);
+          near = pick(self, lines);
+          at.textContent = near ? told(near, DIGITS[quantity.name], this.span) : usual;
+          point(near?.job);
         }],
       },
     }, data, box);
     plot.over.addEventListener("click", () => {
-      const found = pick(plot, lines);
-      if (found?.job) location.assign(`/jobs/${found.job}`);
-      else if (found?.night) location.assign(`/?night=${found.night}`);
+      if (near?.job) location.assign(`/jobs/${near.job}`);
+      else if (near?.night) location.assign(`/?night=${near.night}`);
     });
     plot.over.addEventListener("mouseleave", () => { at.textContent = usual; point(null); });
     return plot;
@@ -158,9 +159,8 @@ function isOutside(value, limits, worse) {
 const troubles = (limits, worse) => limits
   ? [...(worse === "low" ? [] : [limits.high]), ...(worse === "high" ? [] : [limits.low])] : [];
 
-function reach(low, high, lines, worse) {
-  const all = lines.flatMap((line) => troubles(line.limits, worse)).concat(low ?? [], high ?? []);
-  if (!all.length) return [0, 1];
+function reach(lines, worse) {
+  const all = lines.flatMap(({ limits, points }) => [...troubles(limits, worse), ...points.map(({ value }) => value)]);
   const bottom = Math.min(...all);
   const top = Math.max(...all);
   const space = (top - bottom || Math.abs(top) || 1) * 0.14;
