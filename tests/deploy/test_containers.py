@@ -151,6 +151,7 @@ def test_the_stack_of_the_compose_file_runs_a_job(stack: Stack, root: Path) -> N
 
 
 @pytest.mark.long
+@pytest.mark.timeout(1800)
 def test_a_worker_compiles_nothing_that_the_image_has(root: Path) -> None:
     """The kernels are made as in the build, and read-only; an idle worker has run a whole calibration to warm up."""
     kernels = root / "kernels"
