@@ -55,7 +55,7 @@ class Client(ServiceOperations[Job, Batch], Blocking):
     retries : int
         How often a request is sent again after a connection error or an answer that says "later".
     patience : float
-        Seconds after which none is sent again, whatever pause the service asks for.
+        Seconds after the first failure after which none is sent again, whatever pause the service asks for.
     transport : httpx.BaseTransport, optional
         Another way to reach the service, for tests.
     """

@@ -62,13 +62,14 @@ class Patience:
     retries : int or None
         How often; None where only time counts.
     seconds : float
-        How long after the first attempt another one may begin.
+        How long after the first failure another attempt may begin.
     """
 
     def __init__(self, retries: int | None, seconds: float) -> None:
         self._retries = retries
         self._number = 0
-        self._end = time.monotonic() + seconds
+        self._seconds = seconds
+        self._end: float | None = None
 
     def pause(self, asked: float | None = None) -> float | None:
         """Seconds before the next attempt, None where there is to be none.
@@ -83,7 +84,9 @@ class Patience:
         growing = min(FIRST_PAUSE_S * 2**self._number, LONGEST_PAUSE_S) * random.uniform(0.5, 1.0)  # noqa: S311
         pause = growing if asked is None else asked
         self._number += 1
-        return pause if time.monotonic() + pause <= self._end else None
+        now = time.monotonic()
+        self._end = now + self._seconds if self._end is None else self._end
+        return pause if now + pause <= self._end else None
 
     def after(self, error: httpx.TransportError | ApiError, request: Request, *, again: bool = True) -> float:
         """Seconds before a request is sent again that came to nothing.
@@ -130,7 +133,8 @@ class Transport:
     retries : int
         How often a request is sent again.
     patience : float
-        Seconds after which no request is sent again, also where the service asks for a longer pause.
+        Seconds after the first failure after which no request is sent again, also where the service asks for a longer
+        pause.
     """
 
     def __init__(self, retries: int = 5, patience: float = 120.0) -> None:
