@@ -98,15 +98,15 @@ def _catalog(title: str, schema: Schema) -> str:
     rows = (
         (
             code(name),
+            cell(schema[name].doc),
+            code(schema[name].unit),
             shorts.get(name, ""),
             _TYPES[schema[name].dtype],
-            code(schema[name].unit),
             code(ucd_of(name, schema[name].dtype)),
-            cell(schema[name].doc),
         )
         for name in schema.names
     )
-    return f"\n## {title}\n\n" + table(["column", "short name", "type", "unit", "UCD", "meaning"], rows)
+    return f"\n## {title}\n\n" + table(["column", "meaning", "unit", "short name", "type", "UCD"], rows)
 
 
 def masks_page() -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from typing import get_args
+import json
+from typing import Any, get_args
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.metrics_core import Metric
@@ -11,6 +12,7 @@ from prometheus_client.metrics_core import Metric
 from api.problem_types import PROBLEM_TYPES
 from api.schemas.events import EventKind
 from making.markdown import cell, code, table
+from making.raised import numbers_of
 from service.calibration.errors import AlgorithmError, algorithm_errors
 from service.calibration.input_errors import CalibrationInputError
 from service.calibration.progress import STAGES
@@ -117,20 +119,25 @@ _PHASES = {
 def errors_page() -> str:
     """Every code: of answers, of jobs, of files that are fetched."""
     job_errors = [
-        (code(error.code), code(error.__name__), cell(_first_line(error)), cell(error.hint), _config(error))
+        (
+            code(error.code),
+            f"{cell(_first_line(error))} {cell(error.hint)} {_config(error)}".strip(),
+            _numbers(error),
+            code(error.__name__),
+        )
         for error in algorithm_errors()
     ]
     refusals = [
-        (code(error.code), code(error.__name__), cell(_first_line(error)))
+        (code(error.code), cell(_first_line(error)), _numbers(error), code(error.__name__))
         for error in CalibrationInputError.__subclasses__()
     ]
     answers = [(code(one.code), str(one.status), cell(one.title)) for one in PROBLEM_TYPES.values()]
     return (
         _ERRORS
         + _JOB_ERRORS
-        + table(["code", "type", "meaning", "what may help", "suggested configuration"], job_errors)
+        + table(["code", "meaning, and what may help", "numbers", "type"], job_errors)
         + _REFUSALS
-        + table(["code", "type", "meaning"], refusals)
+        + table(["code", "meaning", "numbers", "type"], refusals)
         + "\n## Jobs that the service ends\n\n"
         + table(["code", "meaning"], ((code(name), cell(text)) for name, text in JOB_FAILURES.items()))
         + "\n## Answers\n\nProblem documents (RFC 9457), `application/problem+json`.\n\n"
@@ -144,8 +151,21 @@ def _first_line(error: type[Exception]) -> str:
     return (inspect.getdoc(error) or "").splitlines()[0]
 
 
+def _numbers(error: type[Exception]) -> str:
+    return ", ".join(code(name) for name in numbers_of(error.__name__))
+
+
 def _config(error: type[AlgorithmError]) -> str:
-    return code(error.suggested_config) if error.suggested_config else ""
+    """What may help, as paths with their values."""
+    found = []
+    levels: list[tuple[str, Any]] = [("", error.suggested_config)]
+    while levels:
+        path, value = levels.pop(0)
+        if isinstance(value, dict):
+            levels += [(f"{path}.{key}".lstrip("."), inner) for key, inner in value.items()]
+        else:
+            found.append(code(f"{path} = {json.dumps(value)}"))
+    return f"Suggested: {', '.join(found)}." if found else ""
 
 
 def metrics_page() -> str:

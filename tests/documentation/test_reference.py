@@ -76,6 +76,13 @@ def test_everything_declared_is_listed() -> None:
     assert {*PROBLEM_TYPES, *(error.code for error in algorithm_errors())} <= set(names("errors.md", "code"))
 
 
+def test_errors_have_the_numbers_that_they_carry() -> None:
+    """As the tests of failures see them (`tests/api/test_calibrations.py`)."""
+    rows_of = {row["code"]: row for row in rows("errors.md") if "numbers" in row}
+    assert rows_of["`astrometry.bad_fit`"]["numbers"] == "`nMatches`, `distMean`, `distMedian`, `maxMeanDist`"
+    assert rows_of["`stars.no_psf_star_match`"]["numbers"] == "`n_psf_stars`, `n_stars`"
+
+
 def test_short_names_and_units() -> None:
     stars = {row["column"]: row for row in reversed(rows("columns.md")) if "column" in row}  # which come first
     assert stars["`coord_ra`"] | {"meaning": ""} == {
