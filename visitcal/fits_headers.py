@@ -133,7 +133,7 @@ def announced_bytes(path: Path) -> int | None:
             header = _header(file, b"XTENSION=" if end else b"SIMPLE  =")
             if not header:
                 file.seek(end)
-                begins = file.read(9) == (b"XTENSION=" if end else b"SIMPLE  =")
+                begins = (b"XTENSION=" if end else b"SIMPLE  =").startswith(file.read(9))
                 return size + 1 if begins else end or None
             start = end + len(header)
             data = _data_bytes(header)

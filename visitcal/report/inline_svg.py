@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import accumulate
 from xml.etree import ElementTree as ET
 
 __all__ = ["SvgError", "inline_svg"]
@@ -96,6 +97,8 @@ def _reference(value: str, name: str) -> str | None:
 
 def _scoped(rules: str, name: str) -> str:
     """Rules of style, nested in the figure; what imports or escapes is left out."""
-    if re.search(r"@import|url\(|\\|<|expression", rules, re.IGNORECASE) or rules.count("{") != rules.count("}"):
+    depth = list(accumulate((sign == "{") - (sign == "}") for sign in rules))
+    is_closed = not depth or (min(depth) >= 0 and depth[-1] == 0)
+    if not is_closed or re.search(r"@import|url\(|\\|<|/\*|[\"']", rules, re.IGNORECASE):
         return ""
     return f"#{name} {{ {rules} }}"
