@@ -256,7 +256,7 @@ def _bright_stars(
     if np.count_nonzero(bright) < config.min_stars:
         brightest = np.sort(ratio[used & np.isfinite(ratio)])[-config.min_stars :]
         bright = used & (ratio >= brightest.min(initial=np.inf))
-    return bright
+    return np.asarray(bright)
 
 
 def _fit(
