@@ -77,9 +77,9 @@ def test_remote_catalogues_of_the_file_reach_the_worker(tmp_path: Path, monkeypa
     assert all(field.description for field in RemoteRefcat.model_fields.values())
 
 
-def test_the_declaration_of_the_readme_can_be_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_declaration_of_the_documentation_can_be_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("pyvo")
-    text = (Path(__file__).parents[2] / "README.md").read_text()
+    text = (Path(__file__).parents[2] / "docs" / "references.md").read_text()
     file = tmp_path / "visitcal.toml"
     file.write_text(text.split("```toml\n")[1].split("```")[0])
     monkeypatch.setenv("VISITCAL_CONFIG_FILE", str(file))
