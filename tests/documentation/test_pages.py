@@ -16,6 +16,7 @@ from visitcal.server_process import ServerProcess
 #: Pages whose examples speak of a job that a test has made; it runs them.
 RUN_BY = {
     "docs/api.md": "tests/api/test_calibrations.py",
+    "docs/client.md": "tests/end_to_end/test_examples.py",
     "docs/vo.md": "tests/api/facades/test_uws_pyvo.py",
 }
 #: Pages that begin with nothing.

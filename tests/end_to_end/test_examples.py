@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 import pytest
 from astropy.io import fits
 
+from tests.documentation.blocks import World
+
 if TYPE_CHECKING:
     from visitcal.client import Client
     from visitcal.server_process import ServerProcess
@@ -92,3 +94,24 @@ def test_dashboard(server: ServerProcess, client: Client, files: dict[str, Path]
     assert any(" phase COMPLETED" in line for line in lines)
     assert any(" stage psf.measure" in line for line in lines)
     assert lines[-1].split()[:2] == ["100%", "COMPLETED"]
+
+
+def test_the_page_of_the_client(
+    server: ServerProcess, client: Client, files: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client.put_refcat("field", files["references"])
+    shutil.copy(files["exposure"], tmp_path / "exposure.fits")
+    monkeypatch.chdir(tmp_path)
+    world = World(tmp_path, {"VISITCAL_URL": server.url})
+    assert world.run_page("docs/client.md") > 4
+    found = world.names
+    assert found["why"][0] == "astrometry.bad_fit"
+    assert found["why"][1]
+    assert found["reached"][0] > 10
+    assert found["told"][0] == "product.not_made"
+    assert found["flux"].unit == "nJy"
+    assert len(found["zero_points"]) == 2
+    assert len(found["detections"]) >= 3
+    assert len(found["curve"]) == 1
+    assert set(found["statistics"]) >= {job.id for job in found["jobs"]}
+    assert found["count"] == len(client.job(found["job"].id).result.stars)
