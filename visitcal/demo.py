@@ -44,7 +44,7 @@ def run(options: argparse.Namespace, output: Output) -> int:
         directory = Path(name)
         server = ServerProcess(directory / "data", directory / "server.log", environment=environment)
         with server:
-            output.say(f"✓ service at {server.url}, with a worker beside it")
+            output.say(f"✓ service at {server.url}/ (its page, too), with a worker beside it")
             job = _demonstrate(options, output, server.url, directory / "input")
             if output.is_json:
                 output.line({"url": server.url, "job": job.document})
