@@ -62,6 +62,11 @@ class Fact:
     setting: str = ""
     is_broken: bool = False
 
+    @property
+    def is_further(self) -> bool:
+        """Whether it is of the search that is tried when all else has failed: shown on demand."""
+        return self.name.startswith("wide")
+
 
 @dataclass(frozen=True, slots=True)
 class Change:

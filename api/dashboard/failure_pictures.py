@@ -24,7 +24,7 @@ __all__ = ["PICTURES", "FieldPicture", "Picture", "field_picture", "picture_of"]
 
 _SIZE = 1024
 _MOST_MARKS = 400
-_MARGIN = 0.25  # of the image's longer side, within which references beyond it are shown
+_RIM = 0.03  # of the longer side of what is shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +82,8 @@ class FieldPicture:
     ----------
     box : Box
         The image, parent frame.
-    margin : int
-        Pixels around it.
+    frame : tuple of float
+        Left, top, width and height of what is shown: the image, and references beyond it.
     sources, references : list of (float, float)
         Places in the frame, brightest first; whose origin is the upper left corner of the image.
     catalog : str
@@ -95,7 +95,7 @@ class FieldPicture:
     """
 
     box: Box | None
-    margin: int
+    frame: tuple[float, float, float, float]
     sources: list[tuple[float, float]]
     references: list[tuple[float, float]]
     catalog: str = ""
@@ -106,9 +106,9 @@ class FieldPicture:
 def field_picture(services: Services, job: JobRecord) -> FieldPicture:
     """What was found, and what should be there by the first pointing."""
     try:
-        expected = expected_references(services.storage, services.settings, job, margin=_MARGIN)
+        expected = expected_references(services.storage, services.settings, job)
     except NothingExpectedError as error:
-        return FieldPicture(None, 0, [], [], reason=str(error))
+        return FieldPicture(None, (0, 0, 0, 0), [], [], reason=str(error))
     box = expected.box
     x, y = _sources(services, job)
     order = np.argsort(-expected.flux, kind="stable")[:_MOST_MARKS]
@@ -116,13 +116,21 @@ def field_picture(services: Services, job: JobRecord) -> FieldPicture:
     outside = sum(not (0 <= u <= box.width and 0 <= v <= box.height) for u, v in references)
     return FieldPicture(
         box,
-        int(_MARGIN * max(box.width, box.height)),
+        _frame(box, references),
         _placed(box, x, y),
         references,
         expected.catalog,
         outside,
         "" if references else f"{expected.catalog} has no star here.",
     )
+
+
+def _frame(box: Box, places: list[tuple[float, float]]) -> tuple[float, float, float, float]:
+    """What holds the image and all places, with a rim."""
+    across, down = zip((0.0, 0.0), (box.width, box.height), *places, strict=True)
+    rim = _RIM * max(max(across) - min(across), max(down) - min(down))
+    left, top = min(across) - rim, min(down) - rim
+    return left, top, max(across) + rim - left, max(down) + rim - top
 
 
 def _sources(services: Services, job: JobRecord) -> tuple[NDArray[Any], NDArray[Any]]:

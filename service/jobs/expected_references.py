@@ -16,6 +16,8 @@ from service.jobs.spec import child_spec
 from service.storage.errors import NotFoundError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     from service.exposure.geometry import Box
@@ -54,7 +56,7 @@ class ExpectedReferences:
 
 
 def expected_references(
-    storage: Storage, settings: Settings, job: JobRecord, *, margin: float = 0.25
+    storage: Storage, settings: Settings, job: JobRecord, *, margins: Sequence[float] = (0.25, 3.0)
 ) -> ExpectedReferences:
     """References of a job, as its calibration met them first.
 
@@ -64,8 +66,8 @@ def expected_references(
         Have the input and the catalogues.
     job : JobRecord
         The job, in whatever phase.
-    margin : float
-        How far beyond the image references are looked for, as a part of its longer side.
+    margins : sequence of float
+        How far beyond the image references are looked for, as parts of its longer side: the next where none is found.
 
     Raises
     ------
@@ -88,8 +90,11 @@ def expected_references(
     box = exposure.masked_image.bbox
     if exposure.wcs is None:
         raise NothingExpectedError("The file says nothing about where the telescope pointed.")
-    reach = int(margin * max(box.width, box.height))
-    found = catalog.loader.load_pixel_box(box, exposure.wcs, margin=reach, epoch=exposure.visit_info.mjd_mid_tai)
+    for margin in margins:
+        reach = int(margin * max(box.width, box.height))
+        found = catalog.loader.load_pixel_box(box, exposure.wcs, margin=reach, epoch=exposure.visit_info.mjd_mid_tai)
+        if len(found):
+            break
     fluxes = [np.asarray(found.table[f"{band}_flux"]) for band in found.bands]
     return ExpectedReferences(
         catalog.name,

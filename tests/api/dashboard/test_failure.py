@@ -184,7 +184,7 @@ def test_a_pointing_that_is_off_is_seen_in_the_picture(roomy, parity_dir):
     job = house.calibrate((case / "exposure.fits").read_bytes(), references="refs", preset="parity")
     assert job["error"]["code"] == "astrometry.matcher_failure"
     record = house.services.storage.jobs.get(OWNER, job["id"])
-    expected = expected_references(house.services.storage, house.settings, record, margin=1.0)
+    expected = expected_references(house.services.storage, house.settings, record, margins=[1.0])
     truth = Table.read(case / "truth.fits")
     dx = expected.x[:, None] - np.asarray(truth["x"])
     dy = expected.y[:, None] - np.asarray(truth["y"])

@@ -45,14 +45,26 @@ function link(first, second) {
   }
 }
 
-function blink(button) {
+/** Lay out anew, and show the same part of the sky afterwards. */
+function keepPlace(viewers, change) {
+  const bounds = viewers[0].isOpen() ? viewers[0].viewport.getBounds(true) : null;
+  change();
+  requestAnimationFrame(() => {
+    for (const viewer of viewers) {
+      viewer.forceResize();
+      if (bounds && viewer.isOpen()) viewer.viewport.fitBounds(bounds, true);
+    }
+  });
+}
+
+function blink(button, viewers) {
   const figures = [...root.querySelectorAll("figure")];
   let timer = null;
   const turn = () => { for (const figure of figures) figure.classList.toggle("behind"); };
   button.addEventListener("click", () => {
     const on = timer === null;
     button.setAttribute("aria-pressed", String(on));
-    root.classList.toggle("blinking", on);
+    keepPlace(viewers, () => root.classList.toggle("blinking", on));
     for (const figure of figures) figure.classList.remove("behind");
     if (on) {
       figures[1].classList.add("behind");
@@ -68,7 +80,7 @@ if (root) {
   pretendStyled();
   const viewers = [view("viewer-a", root.dataset.a), view("viewer-b", root.dataset.b)];
   link(...viewers);
-  blink(document.getElementById("blink"));
+  blink(document.getElementById("blink"), viewers);
   for (const id of ["product", "stretch"]) {
     document.getElementById(id).addEventListener("change", () => {
       viewers[0].open(source(root.dataset.a));
