@@ -13,7 +13,10 @@ export const LAYERS = [
   { id: "photometry", group: "Photometry", from: "photometry", name: "references", color: "#ff7af0", shape: "square", at: "reference" },
 ];
 
-const LEAST_RADIUS = 5; // CSS px
+const LEAST_RADIUS = 5; // CSS px, of ellipses
+const LEAST_SIGN = 8; // CSS px, of other marks
+const LINE = 1.3; // CSS px
+const IN_PATH = 100; // a path of tens of thousands of marks takes seconds
 const LONG_VECTOR = 45; // CSS px of the longest tenth when all is seen
 
 export class Marks {
@@ -93,34 +96,67 @@ export class Marks {
     const xs = layer.at === "reference" ? columns.rx : columns.x, ys = layer.at === "reference" ? columns.ry : columns.y;
     const { box } = view, margin = 30 / view.zoom;
     const factor = layer.shape === "vector" ? this.factor(view) : 0;
-    context.beginPath();
+    const stamp = layer.shape === "vector" ? null : this.#stamp(layer);
+    const pencil = () => { context.lineWidth = layer.shape === "vector" ? 1.6 : LINE; context.strokeStyle = layer.color; };
+    pencil();
+    let inPath = 0;
     for (let i = 0; i < xs.length; i++) {
       const x = xs[i], y = ys[i];
       if (x === null || y === null || (layer.only && columns.kind[i] !== layer.only)) continue;
       if (x < box.left - margin || x > box.right + margin || y < box.low - margin || y > box.high + margin) continue;
-      this.#path(layer.shape, view, columns, i, view.toScreen(x, y), factor);
       this.drawn++;
+      const at = view.toScreen(x, y);
+      if (stamp && this.#isSmall(layer.shape, view, columns, i)) {
+        context.drawImage(stamp, at.x - stamp.half, at.y - stamp.half, 2 * stamp.half, 2 * stamp.half);
+        continue;
+      }
+      if (inPath === 0) context.beginPath();
+      this.#path(layer.shape, view.zoom, columns, i, at, factor);
+      if (++inPath === IN_PATH) {
+        context.stroke();
+        inPath = 0;
+      }
     }
-    context.lineWidth = layer.shape === "vector" ? 1.6 : 1.3;
-    context.strokeStyle = layer.color;
-    context.stroke();
+    if (inPath) context.stroke();
   }
 
-  #path(shape, view, columns, i, { x, y }, factor) {
+  #isSmall(shape, { zoom }, columns, i) {
+    return shape === "ellipse" ? (columns.a[i] ?? 0) * zoom <= LEAST_RADIUS : 6 * zoom <= LEAST_SIGN;
+  }
+
+  /** The mark of a layer at its least size as a picture: tens of thousands of them are drawn in a moment. */
+  #stamp(layer) {
+    const ratio = devicePixelRatio || 1;
+    if (layer.stamp?.ratio === ratio) return layer.stamp;
+    const stamp = document.createElement("canvas"), half = 1.3 * LEAST_SIGN + 2;
+    stamp.width = stamp.height = Math.ceil(2 * half * ratio);
+    const { context } = this;
+    this.context = stamp.getContext("2d");
+    this.context.setTransform(ratio, 0, 0, ratio, 0, 0);
+    this.context.lineWidth = LINE;
+    this.context.strokeStyle = layer.color;
+    this.context.beginPath();
+    this.#path(layer.shape, 0, { a: [0], b: [0], angle: [0] }, 0, { x: half, y: half }, 0);
+    this.context.stroke();
+    this.context = context;
+    return (layer.stamp = Object.assign(stamp, { half, ratio }));
+  }
+
+  #path(shape, zoom, columns, i, { x, y }, factor) {
     const { context } = this;
     if (shape === "ellipse") {
-      const a = Math.max((columns.a[i] ?? 0) * view.zoom, LEAST_RADIUS), b = Math.max((columns.b[i] ?? 0) * view.zoom, LEAST_RADIUS);
+      const a = Math.max((columns.a[i] ?? 0) * zoom, LEAST_RADIUS), b = Math.max((columns.b[i] ?? 0) * zoom, LEAST_RADIUS);
       const angle = -(columns.angle[i] ?? 0);
       context.moveTo(x + a * Math.cos(angle), y + a * Math.sin(angle));
       context.ellipse(x, y, a, b, angle, 0, 2 * Math.PI);
       return;
     }
-    const r = Math.max(8, 6 * view.zoom);
+    const r = Math.max(LEAST_SIGN, 6 * zoom);
     if (shape === "vector") {
       const dx = columns.dx?.[i], dy = columns.dy?.[i];
       if (dx === null || dx === undefined) return;
       context.moveTo(x, y);
-      context.lineTo(x + factor * dx * view.zoom, y - factor * dy * view.zoom);
+      context.lineTo(x + factor * dx * zoom, y - factor * dy * zoom);
       context.rect(x - 1, y - 1, 2, 2);
     } else if (shape === "square") context.rect(x - r, y - r, 2 * r, 2 * r);
     else if (shape === "diamond") {

@@ -10,6 +10,8 @@ const TILE = 256;
 const FIRST_SHOWN = new Set(["stars"]);
 const CLICK_REACH = 14; // CSS px
 const STEP = 1.6;
+const MANY = 4000; // marks that are not drawn in each frame of a movement
+const REST_MS = 150;
 
 const byId = (id) => document.getElementById(id);
 const calm = () => matchMedia("(prefers-reduced-motion: reduce)").matches;
@@ -51,6 +53,7 @@ class Viewer {
     });
     this.marks = new Marks(root.querySelector(".marks"), frame, `/parts/jobs/${job}`);
     this.masks = new Map();
+    this.drawnAt = -Infinity;
     this.setLook();
     this.#controls();
     this.#layers();
@@ -80,6 +83,7 @@ class Viewer {
     const low = pixel(0, size.y), high = pixel(size.x, 0);
     return {
       zoom,
+      origin,
       box: { left: low.x, right: high.x, low: low.y, high: high.y },
       pixel,
       toScreen: (x, y) => { const at = frame.toPicture(x, y); return { x: origin.x + at.x * zoom, y: origin.y + at.y * zoom }; },
@@ -91,10 +95,28 @@ class Viewer {
       this.pending = null;
       const { view } = this;
       if (!view) return;
-      this.marks.draw(view);
-      this.#sayScale(view);
-      this.root.dataset.drawn = this.marks.drawn; // how many marks are on the screen
+      if (this.marks.drawn > MANY && performance.now() - this.drawnAt < REST_MS) this.#shift(view);
+      else this.#draw(view);
     });
+  }
+
+  #draw(view) {
+    this.marks.canvas.style.transform = "";
+    this.marks.draw(view);
+    this.drawnView = view;
+    this.#sayScale(view);
+    this.root.dataset.drawn = this.marks.drawn; // how many marks are on the screen
+    this.drawnAt = performance.now();
+  }
+
+  /** Move the marks as they were drawn last, and draw them anew when the image has come to rest. */
+  #shift(view) {
+    const last = this.drawnView, scale = view.zoom / last.zoom;
+    const x = view.origin.x - last.origin.x * scale, y = view.origin.y - last.origin.y * scale;
+    this.marks.canvas.style.transform = `translate(${x}px, ${y}px) scale(${scale})`;
+    this.drawnAt = performance.now();
+    clearTimeout(this.rest);
+    this.rest = setTimeout(() => this.redraw(), 1.2 * REST_MS);
   }
 
   async #show(layer, box, counter) {
