@@ -44,6 +44,7 @@ PICTURES = {
         "single_visit_psf_star",
         "Sources of the PSF stage. Red: made the PSF; green: not chosen; yellow: flagged.",
     ),
+    "detected": Kind("mask:DETECTED", "", "Pixels of detected sources are tinted."),
     "sources": Kind("sources", "single_visit_star_unstandardized", "All sources. Red: PSF stars; yellow: flagged."),
     "mask": Kind("mask:BAD,mask:SAT,mask:NO_DATA,mask:EDGE", "", "Masked pixels are tinted."),
     "cosmic_rays": Kind("mask:CR", "", "Pixels that were taken for cosmic rays are tinted."),
@@ -65,7 +66,10 @@ def picture_of(services: Services, job: JobRecord, kind: str) -> Picture | None:
     if IMAGE not in made or kind == "headers":
         return None
     if kind == "references":
-        caption = "Circles: brightest sources that were found. Crosses: where the references should be."
+        caption = (
+            "Circles: brightest sources that were found on the image. "
+            "Crosses: where the references should be, by the pointing that the file came with."
+        )
         return Picture(f"/parts/jobs/{job.id}/field", caption, is_field=True)
     chosen = PICTURES.get(kind, PICTURES["image"])
     if chosen.needs and chosen.needs not in made:

@@ -30,8 +30,6 @@ class Reason:
     picture: str = ""
 
 
-_FIELD = "The frame shows what was found on the image and where the references should be by the pointing of the header."
-
 _REASONS: Mapping[str, Reason] = {
     "calibration.failed": Reason("The calibration failed", "The numbers below decided it."),
     "background.too_many_masked_pixels": Reason(
@@ -57,7 +55,7 @@ _REASONS: Mapping[str, Reason] = {
     "psf.no_stars_for_shapelets": Reason(
         "Too few stars to judge the image quality",
         "The exposure shows hardly any bright star: clouds, a closed shutter, a wrong filter, or a very small field.",
-        "psf_stars",
+        "detected",
     ),
     "psf.no_sources": Reason(
         "Nothing was detected",
@@ -114,22 +112,22 @@ _REASONS: Mapping[str, Reason] = {
     ),
     "astrometry.matcher_failure": Reason(
         "The stars could not be matched with the references",
-        f"The pointing may be far off, the catalogue may not reach the field, or there are too few stars. {_FIELD}",
+        "The pointing may be far off, the catalogue may not reach the field, or there are too few stars.",
         "references",
     ),
     "astrometry.fit_failure": Reason(
         "No smooth map joins the image to the sky",
-        f"The matched pairs contradict each other: most of them are probably false. {_FIELD}",
+        "The matched pairs contradict each other: most of them are probably false.",
         "references",
     ),
     "astrometry.bad_fit": Reason(
         "Stars and references lie too far apart after the fit",
-        f"The match is probably false, or the camera distorts more than the fit can follow. {_FIELD}",
+        "The match is probably false, or the camera distorts more than the fit can follow.",
         "references",
     ),
     "astrometry.no_references": Reason(
         "The catalogue has no star in this field",
-        f"Another field, or a pointing that is far off. {_FIELD}",
+        "Another field, or a pointing that is far off.",
         "references",
     ),
     "references.unreachable": Reason(
@@ -145,7 +143,7 @@ _REASONS: Mapping[str, Reason] = {
     ),
     "references.none_in_field": Reason(
         "The catalogue has no star in this field",
-        f"Another field, or a pointing that is far off. {_FIELD}",
+        "Another field, or a pointing that is far off.",
         "references",
     ),
     "references.no_proper_motion": Reason(
@@ -161,11 +159,11 @@ _REASONS: Mapping[str, Reason] = {
     ),
     "photometry.matcher_failure": Reason(
         "No star could be matched with a photometric reference",
-        f"The catalogue may lack this band here, or the positions may be off by more than the match radius. {_FIELD}",
+        "The catalogue may lack this band here, or the positions may be off by more than the match radius.",
         "references",
     ),
     "photometry.no_references": Reason(
-        "The photometric catalogue has no star in this field", f"It does not reach here. {_FIELD}", "references"
+        "The photometric catalogue has no star in this field", "It does not reach here.", "references"
     ),
     "photometry.no_zero_point": Reason(
         "The matched stars do not agree on a zero point",
@@ -206,8 +204,8 @@ _FAMILIES: Mapping[str, Reason] = {
     "refcat": Reason("The reference catalogue cannot be used", "That says nothing about the exposure."),
     "job": Reason("The run was ended", "That says nothing about the exposure."),
     "psf": Reason("The PSF could not be made", "The numbers below decided it.", "psf_stars"),
-    "astrometry": Reason("The astrometry failed", f"The numbers below decided it. {_FIELD}", "references"),
-    "photometry": Reason("The photometry failed", f"The numbers below decided it. {_FIELD}", "references"),
+    "astrometry": Reason("The astrometry failed", "The numbers below decided it.", "references"),
+    "photometry": Reason("The photometry failed", "The numbers below decided it.", "references"),
     "background": Reason("The sky could not be fitted", "The numbers below decided it.", "mask"),
 }
 

@@ -1,1 +1,1 @@
-"""What is made of a finished job's products on request: PSF stamps and grids, forced photometry, diagnostics."""
+"""What is made of a finished job's products on request: PSF stamps and grids, photometry, diagnostics, comparisons."""
