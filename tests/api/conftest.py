@@ -126,7 +126,8 @@ class House:
         formats.write_catalog(stars(), table, "parquet")
         image = self.directory / "preliminary_visit_image.fits"
         ramp = np.arange(2000, dtype=np.float32).reshape(40, 50)
-        fits.HDUList([fits.PrimaryHDU(), fits.ImageHDU(ramp, name="IMAGE")]).writeto(image, overwrite=True)
+        mask = fits.ImageHDU(np.zeros((40, 50), np.int32), fits.Header({"MP_BAD": 0}), name="MASK")
+        fits.HDUList([fits.PrimaryHDU(), fits.ImageHDU(ramp, name="IMAGE"), mask]).writeto(image, overwrite=True)
         with image.open("ab") as stream:
             write_state(FitsStream(stream), "PSF", *GaussianPsf(1.9, 21, 21, (25.0, 20.0)).state())
         return (

@@ -44,6 +44,8 @@ SKY = {
 }
 #: Names of queries of pages that take the id of a job.
 JOBS_IN_QUERIES = {"job", "job_id", "a", "b", "left", "right", "with", "other", "rerun_of", "of"}
+#: Parts that her completed job has not.
+OF_A_FAILED_JOB = {"/parts/jobs/{job_id}/failure"}
 #: Where a change needs no more than the scope `read`.
 OF_ONESELF = {"/v1/tokens", "/v1/tokens/{token_id}"}
 
@@ -57,6 +59,7 @@ class Town:
         self.operations = list(operations(house.client.get("/openapi.json").json()))
         self.ids = self._things(reference_file(directory / "references.parquet"))
         self.ids |= {"diagnostic": "background", "product": "stars", "z": "0", "x": "0", "y": "0"}
+        self.ids |= {"plane": "BAD", "night": "latest"}
 
     def _things(self, references: bytes) -> dict[str, str]:
         ask = self.ask
@@ -310,7 +313,7 @@ def page_routes() -> list[tuple[str, str, list[str], list[str]]]:
 
 def test_the_pages_of_a_stranger_show_nothing_and_change_nothing(town: Town) -> None:
     rows, traces, client = rows_of(town.house, ADA), town.traces(), town.house.client
-    of_ada = {**town.ids, "stage": "psf.measure"}
+    of_ada = {**town.ids, "layer": "stars"}
     for method, path, names, queries in page_routes():
         if path in ("/login", "/logout"):
             continue
@@ -323,7 +326,7 @@ def test_the_pages_of_a_stranger_show_nothing_and_change_nothing(town: Town) -> 
         assert {trace for trace in traces - sent if trace in told} == set(), (method, path)
         if sent:
             assert answer.status_code == 404, (method, path, answer.text)
-            if method == "GET":
+            if method == "GET" and path not in OF_A_FAILED_JOB:
                 of_herself = client.get(address, params=jobs, headers=town.ada, follow_redirects=False)
                 assert of_herself.status_code != 404, (path, of_herself.text)
         assert answer.status_code < 500, (method, path)
