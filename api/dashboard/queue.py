@@ -31,7 +31,7 @@ __all__ = ["JobRow", "WorkerRow", "job_rows", "router", "worker_rows"]
 
 router = page_router()
 
-_SHOWN_JOBS = 100
+_SHOWN_JOBS = 50
 #: A worker that ended without saying so is shown for so long [s].
 _SHOWN_SILENCE = 3600.0
 
