@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from io import BytesIO
@@ -234,6 +235,32 @@ def test_file_that_shrinks_while_it_is_sent_is_reported(kind: Kind, tmp_path: Pa
     wire = Wire(kind, httpx.Response(201, json={}))
     with pytest.raises(UploadInterruptedError, match="100 bytes and gave 50"):
         wire.request("PUT", "/x", body=FileBody(path, 100))
+
+
+def test_files_are_read_and_written_beside_the_event_loop(kind: Kind, tmp_path: Path) -> None:
+    threads: set[int] = set()
+
+    class Noted(BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            threads.add(threading.get_ident())
+            return super().read(size)
+
+        def write(self, data: Any) -> int:
+            threads.add(threading.get_ident())
+            return super().write(data)
+
+    class Source:
+        def open(self, mode: str) -> Noted:
+            threads.add(threading.get_ident())
+            return Noted(b"x" * 100)
+
+    source: Any = Source()
+    wire = Wire(kind, httpx.Response(201, json={}), httpx.Response(200, content=b"bytes"))
+    wire.request("PUT", "/x", body=FileBody(source, 100))
+    assert wire.seen[0].content == b"x" * 100
+    wire.download(Noted())
+    assert (threading.get_ident() in threads) != kind.is_async
+    assert threads
 
 
 def breaking(kind: Kind) -> Any:
