@@ -109,13 +109,12 @@ def _difference(
 
 def _error(name: str, summary: Mapping[str, Any], metadata: Mapping[str, Any]) -> float | None:
     """Standard error of a statistic, where a run says it."""
+    error: Any = None
     if name == "zeroPoint":
         error = metadata.get("zero_point_sigma")
     elif name == "astromOffsetMean" and metadata.get("astrometry_matches_count"):
         spread = _known(summary.get("astromOffsetStd"))
         error = None if spread is None else spread / math.sqrt(metadata["astrometry_matches_count"])
-    else:
-        error = None
     return float(error) if _is_number(error) else None
 
 
