@@ -35,18 +35,32 @@ class Together(Generic[T]):
     def __init__(self, name: str, work: Callable[[Sequence[T]], None]) -> None:
         self._work = work
         self._waiting: queue.SimpleQueue[tuple[T, Future[None]] | None] = queue.SimpleQueue()
+        self._entrance = threading.Lock()
+        self._closed = False
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
     def do(self, item: T) -> None:
-        """Return when an item was done."""
+        """Return when an item was done.
+
+        Raises
+        ------
+        RuntimeError
+            It was closed: nobody would do it.
+        """
         done: Future[None] = Future()
-        self._waiting.put((item, done))
+        with self._entrance:  # nothing comes in behind the mark at which the thread ends
+            if self._closed:
+                raise RuntimeError(f"{self._thread.name} is closed")
+            self._waiting.put((item, done))
         done.result()
 
     def close(self) -> None:
-        """Do what waits, then end."""
-        self._waiting.put(None)
+        """Do what waits, then end; closed once more, nothing happens."""
+        with self._entrance:
+            if not self._closed:
+                self._closed = True
+                self._waiting.put(None)
         self._thread.join(_CLOSE_SECONDS)
 
     def _run(self) -> None:

@@ -54,6 +54,18 @@ class TestThread:
         together.close()
         assert not together._thread.is_alive()
 
+    def test_who_comes_after_the_end_is_told_at_once(self) -> None:
+        done: list[int] = []
+        together = Together("test", lambda items: done.extend(items))
+        together.do(1)
+        together.close()
+        together.close()
+        with ThreadPoolExecutor(1) as pool:
+            late = pool.submit(together.do, 2)
+            with pytest.raises(RuntimeError, match="test is closed"):
+                late.result(10.0)
+        assert done == [1]
+
 
 def candidate(request: JobRequest, key: str | None = None) -> Candidate:
     return Candidate(OWNER, request, complete_config(request.preset, request.config), held=False, key=key)
