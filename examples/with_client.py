@@ -19,7 +19,8 @@ def main(exposure: str, refcat: str) -> None:
         except CalibrationFailedError as failure:
             print(failure)
             # What was reached is there all the same.
-            print(f"seeing {failure.result.summary['psfSigma']:.2f} px, {len(failure.result.psf_stars)} stars")
+            reached = job.result
+            print(f"seeing {reached.summary['psfSigma']:.2f} px, {len(reached.psf_stars)} stars")
             return
         print(f"zero point {result.summary['zeroPoint']:.3f}, seeing {result.summary['psfSigma']:.2f} px")
         brightest = result.table(columns=["ra", "dec", "psfMag"], where="!base_PsfFlux_flag", order="psfMag")[:3]

@@ -249,9 +249,11 @@ def test_two_hundred_jobs_of_a_real_service(kind: Kind, many: Any) -> None:
     enders.join()
     assert sorted(job.id for job in found) == sorted(record.id for record in records)
     assert {job.phase for job in found} == {"ABORTED"}
-    streams = requests.count("/v1/events")
-    assert requests.count("/v1/jobs") == streams <= 3  # the service lets go of a reader that is too slow
-    assert len(requests) == 200 + 2 * streams
+    # The service lets go of a reader that is too slow; then the list is looked at again, in one page or some.
+    streams, lists = requests.count("/v1/events"), requests.count("/v1/jobs")
+    assert streams <= 3
+    assert lists <= 4 * streams
+    assert len(requests) == 200 + streams + lists
 
 
 def test_a_listener_who_leaves_closes_the_stream(kind: Kind, many: Any) -> None:
