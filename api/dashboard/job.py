@@ -44,13 +44,13 @@ _GOOD = {
 @router.get("/jobs/{job_id}")
 def show_job(request: Request, services: Using, job: Job) -> Response:
     """All of a job."""
-    return render(request, "job.html", **_status(services, job), **_results(services, job))
+    return render(request, "job.html", is_part=False, **_status(services, job), **_results(services, job))
 
 
 @router.get("/parts/jobs/{job_id}/status")
 def show_status(request: Request, services: Using, job: Job) -> Response:
     """What changes while a job waits and runs; once it has ended the page as a whole is another."""
-    response = render(request, "parts/job_status.html", **_status(services, job))
+    response = render(request, "parts/job_status.html", is_part=True, **_status(services, job))
     if job.is_terminal:
         response.headers["HX-Refresh"] = "true"
     return response

@@ -162,13 +162,14 @@ def test_what_a_header_says_stays_text(house: House) -> None:
 
 
 def test_a_waiting_job_says_when_its_turn_is(house: House) -> None:
-    house.submit()
+    first = house.submit()["id"]
     page = job_page(house, house.submit()["id"])
     assert "queued" in words(page.h1)
     assert "1 job is begun before it." in words(page.select_one("#status"))
     assert page.select_one("#status button[data-abort]").text == "Abort"
     assert page.select_one("#viewer") is None
     assert page.select_one("#statistics") is None
+    assert "It is next." in words(job_page(house, first).select_one("#status"))
 
 
 def test_a_running_job_shows_how_far_it_is(house: House) -> None:
@@ -180,6 +181,8 @@ def test_a_running_job_shows_how_far_it_is(house: House) -> None:
         assert status.h2.text == "psf.measure"
         assert status.progress["value"] == "0.42"
         assert "snap_combine" in words(status.ol)
+    badge = page_of(house, f"/parts/jobs/{job_id}/status").select_one("#phase")
+    assert (badge["hx-swap-oob"], words(badge)) == ("true", "running")
 
 
 def test_the_part_of_a_job_that_has_ended_asks_for_the_whole_page(house: House) -> None:

@@ -15,6 +15,8 @@ export const LAYERS = [
 
 const LEAST_RADIUS = 5; // CSS px, of ellipses
 const LEAST_SIGN = 8; // CSS px, of other marks
+/** Marks shrink where the image does, so that they leave it to be seen: part of their least size, in tenths. */
+const shrunk = (zoom) => Math.round(10 * Math.min(Math.max(1.4 * Math.sqrt(zoom), 0.6), 1)) / 10;
 const LINE = 1.3; // CSS px
 const IN_PATH = 100; // a path of tens of thousands of marks takes seconds
 const LONG_VECTOR = 45; // CSS px of the longest tenth when all is seen
@@ -96,7 +98,7 @@ export class Marks {
     const xs = layer.at === "reference" ? columns.rx : columns.x, ys = layer.at === "reference" ? columns.ry : columns.y;
     const { box } = view, margin = 30 / view.zoom;
     const factor = layer.shape === "vector" ? this.factor(view) : 0;
-    const stamp = layer.shape === "vector" ? null : this.#stamp(layer);
+    const stamp = layer.shape === "vector" ? null : this.#stamp(layer, shrunk(view.zoom));
     const pencil = () => { context.lineWidth = layer.shape === "vector" ? 1.6 : LINE; context.strokeStyle = layer.color; };
     pencil();
     let inPath = 0;
@@ -121,13 +123,14 @@ export class Marks {
   }
 
   #isSmall(shape, { zoom }, columns, i) {
-    return shape === "ellipse" ? (columns.a[i] ?? 0) * zoom <= LEAST_RADIUS : 6 * zoom <= LEAST_SIGN;
+    const part = shrunk(zoom);
+    return shape === "ellipse" ? (columns.a[i] ?? 0) * zoom <= LEAST_RADIUS * part : 6 * zoom <= LEAST_SIGN * part;
   }
 
   /** The mark of a layer at its least size as a picture: tens of thousands of them are drawn in a moment. */
-  #stamp(layer) {
+  #stamp(layer, part) {
     const ratio = devicePixelRatio || 1;
-    if (layer.stamp?.ratio === ratio) return layer.stamp;
+    if (layer.stamp?.ratio === ratio && layer.stamp.part === part) return layer.stamp;
     const stamp = document.createElement("canvas"), half = 1.3 * LEAST_SIGN + 2;
     stamp.width = stamp.height = Math.ceil(2 * half * ratio);
     const { context } = this;
@@ -136,22 +139,22 @@ export class Marks {
     this.context.lineWidth = LINE;
     this.context.strokeStyle = layer.color;
     this.context.beginPath();
-    this.#path(layer.shape, 0, { a: [0], b: [0], angle: [0] }, 0, { x: half, y: half }, 0);
+    this.#path(layer.shape, 0, { a: [0], b: [0], angle: [0] }, 0, { x: half, y: half }, 0, part);
     this.context.stroke();
     this.context = context;
-    return (layer.stamp = Object.assign(stamp, { half, ratio }));
+    return (layer.stamp = Object.assign(stamp, { half, ratio, part }));
   }
 
-  #path(shape, zoom, columns, i, { x, y }, factor) {
+  #path(shape, zoom, columns, i, { x, y }, factor, part = shrunk(zoom)) {
     const { context } = this;
     if (shape === "ellipse") {
-      const a = Math.max((columns.a[i] ?? 0) * zoom, LEAST_RADIUS), b = Math.max((columns.b[i] ?? 0) * zoom, LEAST_RADIUS);
+      const least = LEAST_RADIUS * part, [a, b] = [columns.a[i], columns.b[i]].map((axis) => Math.max((axis ?? 0) * zoom, least));
       const angle = -(columns.angle[i] ?? 0);
       context.moveTo(x + a * Math.cos(angle), y + a * Math.sin(angle));
       context.ellipse(x, y, a, b, angle, 0, 2 * Math.PI);
       return;
     }
-    const r = Math.max(LEAST_SIGN, 6 * zoom);
+    const r = Math.max(LEAST_SIGN * part, 6 * zoom);
     if (shape === "vector") {
       const dx = columns.dx?.[i], dy = columns.dy?.[i];
       if (dx === null || dx === undefined) return;
