@@ -1,6 +1,7 @@
 // Five small charts over one axis of time: values by band with the limits of trouble, or medians of the nights before.
 
 const SHAPES = ["circle", "square", "triangle", "diamond", "cross"];
+const BANDS = ["g", "r", "i", "z", "y"];
 const HEIGHT = 128;
 const DIGITS = { seeing: 2, zero_point: 3, sky: 2, depth: 2, astrometry: 1 };
 const UNITS = { arcsec: "″", "mag/arcsec2": "mag/″²" };
@@ -112,11 +113,13 @@ export class Charts {
   }
 }
 
+/** Bands of one camera look the same every night. */
 function groupsOf({ series }) {
   const cameras = new Set(series.map(({ instrument }) => instrument));
-  return series.map((one, index) => ({
+  const isUsual = cameras.size === 1 && series.every(({ band }) => BANDS.includes(band));
+  return series.map((one, number) => ({
     ...one,
-    index,
+    index: isUsual ? BANDS.indexOf(one.band) : number,
     name: [cameras.size > 1 ? one.instrument ?? "unknown" : "", one.band ?? "no band"].filter(Boolean).join(" "),
   }));
 }
