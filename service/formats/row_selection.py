@@ -81,7 +81,7 @@ def position_columns(schema: Schema) -> tuple[str, str]:
 def select_rows(file: CatalogFile, query: RowQuery) -> NDArray[np.int64] | None:
     """Numbers of the rows in the order of the answer; None for all as they stand.
 
-    NaN meets no condition and sorts last; equal values keep the order of their rows.
+    What is missing (NaN, null) meets no condition and sorts last; equal values keep the order of their rows.
 
     Parameters
     ----------
@@ -109,9 +109,7 @@ def _kept(file: CatalogFile, query: RowQuery) -> NDArray[np.int64]:
         values = dict(zip(names, batch, strict=False))
         keep = np.ones(len(batch[0]), bool)
         for name, operator, value in query.where:
-            keep &= _COMPARE[operator](values[name], value)
-            if values[name].dtype.kind == "f":
-                keep &= np.isfinite(values[name])
+            keep &= _met(values[name], operator, value)
         if query.region is not None:
             keep &= query.region.contains(*np.degrees(batch[-2:]))
         kept.append(first + np.flatnonzero(keep))
@@ -119,13 +117,25 @@ def _kept(file: CatalogFile, query: RowQuery) -> NDArray[np.int64]:
     return np.concatenate(kept) if kept else np.zeros(0, np.int64)
 
 
+def _met(values: NDArray[Any], operator: str, value: Any) -> NDArray[np.bool_]:
+    """Where a condition holds."""
+    met = np.isfinite(values) if values.dtype.kind == "f" else ~_missing(values)
+    met[met] = _COMPARE[operator](values[met], value)
+    return met
+
+
+def _missing(values: NDArray[Any]) -> NDArray[np.bool_]:
+    """Numbers that were not measured, and texts that are not there."""
+    if values.dtype.kind == "f":
+        return np.isnan(values)
+    return np.equal(values, None) if values.dtype == object else np.zeros(len(values), bool)
+
+
 def _sorted(values: NDArray[Any], *, falling: bool) -> NDArray[np.intp]:
     """Stable order; equal values keep their row order either way."""
-    if values.dtype == object:
-        values = values.astype(str)
-    if not falling:
-        return np.argsort(values, kind="stable")
-    _, ranks = np.unique(values, return_inverse=True)
-    if values.dtype.kind == "f":
-        ranks = np.where(np.isnan(values), -1, ranks)
-    return np.argsort(-ranks, kind="stable")
+    missing = _missing(values)
+    known = values[~missing]
+    _, order = np.unique(known.astype(str) if values.dtype == object else known, return_inverse=True)
+    ranks = np.full(len(values), len(values), np.int64)
+    ranks[~missing] = -order if falling else order
+    return np.argsort(ranks, kind="stable")

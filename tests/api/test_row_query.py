@@ -92,6 +92,19 @@ def test_order_is_stable_and_nan_comes_last_both_ways() -> None:
     assert ids(table, order="bad") == [0, 2, 4, 1, 3]
 
 
+def test_texts_that_are_not_there_meet_no_condition_and_come_last() -> None:
+    table = catalog([1.0] * 5)
+    table["name"] = np.array(["b", None, "a", "None", "c"], object)
+    assert ids(table, "name<c") == [0, 2, 3]
+    assert ids(table, "name!=a") == [0, 3, 4]
+    assert ids(table, "name=None") == [3]
+    assert ids(table, order="name") == [3, 2, 0, 4, 1]
+    assert ids(table, order="-name") == [4, 0, 2, 3, 1]
+    table["name"] = np.full(5, None, object)
+    assert ids(table, "name>=") == []
+    assert ids(table, order="-name") == [0, 1, 2, 3, 4]
+
+
 @given(
     st.lists(st.one_of(st.floats(allow_nan=True), st.just(0.0)), max_size=30),
     st.sampled_from(sorted(OPERATORS)),
