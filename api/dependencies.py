@@ -86,6 +86,10 @@ async def _services(request: Request) -> Services:
     return services
 
 
+#: Where a standard says that parameters which are not known must be ignored: Simple Cone Search, section 2.
+_IGNORING = frozenset({"/scs"})
+
+
 async def refuse_unknown_parameters(request: Request) -> None:
     """Refuse query parameters that the address does not know: a slip of the pen must not choose everything.
 
@@ -94,7 +98,10 @@ async def refuse_unknown_parameters(request: Request) -> None:
     Problem
         ``request.invalid``.
     """
-    known = _query_parameters(request.scope["route"].dependant)
+    route = request.scope["route"]
+    if route.path in _IGNORING:
+        return
+    known = _query_parameters(route.dependant)
     unknown = [name for name in dict.fromkeys(request.query_params.keys()) if name not in known]
     if unknown:
         errors = [{"parameter": name, "detail": "is not known here", "code": "unknown_parameter"} for name in unknown]

@@ -53,25 +53,23 @@ async def cone_search(
     request: Request,
     services: Using,
     owner: Owner,
-    ra: Annotated[str | None, Query(alias="RA", max_length=100, description="Right ascension, ICRS [deg].")] = None,
-    dec: Annotated[str | None, Query(alias="DEC", max_length=100, description="Declination, ICRS [deg].")] = None,
-    sr: Annotated[
-        str | None, Query(alias="SR", max_length=100, description="Radius [deg]; with 0 only the columns come.")
-    ] = None,
+    ra: Annotated[str | None, Query(alias="RA", description="Right ascension, ICRS [deg].")] = None,
+    dec: Annotated[str | None, Query(alias="DEC", description="Declination, ICRS [deg].")] = None,
+    sr: Annotated[str | None, Query(alias="SR", description="Radius [deg]; with 0 only the columns come.")] = None,
     verb: Annotated[
-        str | None, Query(alias="VERB", max_length=100, description="1: position and id, 2: the usual, 3: all columns.")
+        str | None, Query(alias="VERB", description="1: position and id, 2: the usual, 3: all columns.")
     ] = None,
     max_rows: Annotated[
-        str | None, Query(alias="MAXREC", max_length=100, description="Rows at most; more are told as OVERFLOW.")
+        str | None, Query(alias="MAXREC", description="Rows at most; more are told as OVERFLOW.")
     ] = None,
     response_format: Annotated[
-        str | None, Query(alias="RESPONSEFORMAT", max_length=200, description="`votable`, the only one.")
+        str | None, Query(alias="RESPONSEFORMAT", description="`votable`, the only one.")
     ] = None,
 ) -> Response:
     """One's own stars inside a cone as a VOTable; the newest result of each exposure counts.
 
-    Names of parameters may be written in any case. As the standard says, a query that cannot be answered has status 200
-    and a VOTable with an INFO `Error`.
+    Names of parameters may be written in any case. As the standard says, those that are not known are ignored, and a
+    query that cannot be answered has status 200 and a VOTable with an INFO `Error`.
     """
     try:
         query = _query(ra, dec, sr, verb, max_rows)
@@ -110,9 +108,11 @@ def _number(name: str, text: str | None, least: float, largest: float) -> float:
     try:
         value = float(text)
     except ValueError:
-        raise _RefusedError(f"{name}={text} is not a number") from None
+        raise _RefusedError(f"{name}={text:.100} is not a number") from None
+    if math.isnan(value) or (math.isinf(value) and math.isfinite(largest)):
+        raise _RefusedError(f"{name}={text:.100} is not a finite number")
     if not least <= value <= largest:
-        raise _RefusedError(f"{name}={text} is not between {least:g} and {largest:g}")
+        raise _RefusedError(f"{name}={text:.100} is not between {least:g} and {largest:g}")
     return value
 
 

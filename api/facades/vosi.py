@@ -22,8 +22,10 @@ __all__ = ["router"]
 
 router = APIRouter(prefix="/uws", tags=["uws"])
 
+#: Address by standard; one that ends so that parameters can be appended is a base.
 _CAPABILITIES = {
     "ivo://ivoa.net/std/UWS#rest-1.1": JOBS,
+    "ivo://ivoa.net/std/ConeSearch": "/scs?",
     "ivo://ivoa.net/std/VOSI#availability": "/uws/availability",
     "ivo://ivoa.net/std/VOSI#capabilities": "/uws/capabilities",
 }
@@ -54,4 +56,5 @@ def get_capabilities(request: Request) -> Response:
 
 
 def _interface(url: str) -> Interface:
-    return Interface(type="vs:ParamHTTP", role="std", access_url=[AccessURL(value=AnyUrl(url), use="full")])
+    use = "base" if url.endswith("?") else "full"
+    return Interface(type="vs:ParamHTTP", role="std", access_url=[AccessURL(value=AnyUrl(url), use=use)])

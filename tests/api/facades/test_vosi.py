@@ -47,6 +47,7 @@ def test_capabilities_are_addresses_that_answer(house: House) -> None:
     found = {str(each.standardid): each.interfaces[0].accessurls[0].content for each in capabilities}
     assert set(found) == {
         "ivo://ivoa.net/std/UWS#rest-1.1",
+        "ivo://ivoa.net/std/ConeSearch",
         "ivo://ivoa.net/std/VOSI#availability",
         "ivo://ivoa.net/std/VOSI#capabilities",
     }
