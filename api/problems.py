@@ -55,6 +55,9 @@ logger = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
 
+#: What validation says of a number, also of one that is none.
+_BOUNDS = {"greater_than", "greater_than_equal", "less_than", "less_than_equal", "finite_number"}
+
 _BY_STATUS = {
     400: "request.failed",
     404: "route.not_found",
@@ -168,16 +171,26 @@ async def _of_service(request: Request, error: Exception) -> JSONResponse:
 async def _of_validation(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)  # noqa: S101
     found = error.errors()
-    errors = [_place(item["loc"], item["msg"], item["type"]) for item in found]
+    errors = [_fault(item) for item in found]
     return problem_response(
         Problem("request.invalid", things(len(errors), "request"), errors=errors), _instance(request)
     )
 
 
-def _place(location: Sequence[str | int], message: str, kind: str) -> dict[str, str]:
+def _fault(found: Mapping[str, Any]) -> dict[str, str]:
     """Which parameter is wrong; bodies are read by hand and have their own pointers."""
-    _source, *path = location
-    return {"parameter": ".".join(str(part) for part in path), "detail": message, "code": kind}
+    _source, *path = found["loc"]
+    detail, kind = found["msg"], found["type"]
+    if kind in _BOUNDS and _is_infinite(found["input"]):  # "greater than or equal to 0" says nothing of nan
+        detail, kind = "must be a finite number", "finite_number"
+    return {"parameter": ".".join(str(part) for part in path), "detail": detail, "code": kind}
+
+
+def _is_infinite(given: Any) -> bool:
+    try:
+        return not math.isfinite(float(given))
+    except (TypeError, ValueError):
+        return False
 
 
 async def _of_http(request: Request, error: Exception) -> JSONResponse:

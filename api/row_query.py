@@ -159,7 +159,7 @@ def numbers(text: str, parameter: str) -> list[float]:
     except ValueError:
         found = [np.nan]
     if not np.all(np.isfinite(found)):
-        raise _invalid(parameter, "must be numbers joined by commas")
+        raise _invalid(parameter, "must be finite numbers joined by commas")
     return found
 
 

@@ -6,6 +6,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
 from fastapi import Query
+from pydantic import BeforeValidator
+from pydantic_core import PydanticCustomError
 
 from api.problems import Problem
 from api.row_query import column_names, unknown_column
@@ -14,8 +16,22 @@ from service.jobs.detections import DEFAULT_COLUMNS, ExposureFilter, column_of
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["Declination", "Exposures", "RightAscension", "StarColumns", "in_utc", "star_columns"]
+__all__ = ["Declination", "Exposures", "Moment", "RightAscension", "StarColumns", "in_utc", "star_columns"]
 
+
+def _written_out(text: object) -> object:
+    """Refuse bare numbers: one means a Julian date, another a Unix time."""
+    try:
+        float(str(text))
+    except ValueError:
+        return text
+    raise PydanticCustomError(
+        "datetime_number", "must be a moment in ISO 8601 (2026-11-23T01:02:03Z, 2026-11-23), not a bare number"
+    )
+
+
+#: A moment in ISO 8601.
+Moment = Annotated[datetime, BeforeValidator(_written_out)]
 RightAscension = Annotated[float, Query(ge=0, le=360, description="Right ascension, ICRS [deg].", examples=[61.5])]
 Declination = Annotated[float, Query(ge=-90, le=90, description="Declination, ICRS [deg].", examples=[-38.0])]
 StarColumns = Annotated[
@@ -37,9 +53,9 @@ class Exposures:
         band: Annotated[str | None, Query(max_length=40, description="Only exposures in this band.")] = None,
         instrument: Annotated[str | None, Query(max_length=200, description="Only of this instrument.")] = None,
         since: Annotated[
-            datetime | None, Query(description="Only exposures whose middle is at or after this moment.")
+            Moment | None, Query(description="Only exposures whose middle is at or after this moment.")
         ] = None,
-        until: Annotated[datetime | None, Query(description="Only exposures whose middle is before it.")] = None,
+        until: Annotated[Moment | None, Query(description="Only exposures whose middle is before it.")] = None,
         results: Annotated[
             str,
             Query(pattern="^(newest|all)$", description="`all`: also those of exposures that were calibrated again."),

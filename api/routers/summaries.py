@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
@@ -12,7 +11,7 @@ from api.pages import next_link
 from api.problems import Problem
 from api.responses import problems
 from api.schemas.common import PageDocument
-from api.sky_query import in_utc
+from api.sky_query import Moment, in_utc
 
 __all__ = ["router"]
 
@@ -28,7 +27,7 @@ def list_summaries(
     instrument: Annotated[str | None, Query(max_length=200)] = None,
     band: Annotated[str | None, Query(max_length=40)] = None,
     target: Annotated[str | None, Query(max_length=255, description="As the header names it.")] = None,
-    since: Annotated[datetime | None, Query(description="Only jobs published at or after this moment.")] = None,
+    since: Annotated[Moment | None, Query(description="Only jobs published at or after this moment.")] = None,
     fields: Annotated[
         str | None, Query(max_length=5000, description="Statistics joined by commas; all by default.")
     ] = None,

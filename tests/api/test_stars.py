@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 import astropy.units as u
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import pyvo
+import pyvo.io.vosi
 import requests
 import urllib3
 from astropy.coordinates import SkyCoord
@@ -284,6 +285,47 @@ def test_verbosity_and_limits(service: pyvo.dal.SCSService, house: House) -> Non
     assert "psfMag" in empty.fieldnames
 
 
+@pytest.mark.parametrize("name", ["since", "until"])
+@pytest.mark.parametrize("number", ["60000", "1764000000", "61000.25", "-1e9", "nan", " 20261123"])
+def test_moments_are_written_out(house: House, name: str, number: str) -> None:
+    """60000 was meant as an MJD, and read as an afternoon of 1970."""
+    paths = ["/v1/stars?radius=1&ra=1&dec=2&", "/v1/lightcurves?ra=1&dec=2&"]
+    for path in [*paths, "/v1/summaries?"] if name == "since" else paths:
+        answer = house.client.get(path, params={name: number, **dict(parse_qsl(urlsplit(path).query))})
+        [error] = answer.json()["errors"]
+        assert (answer.status_code, error["parameter"]) == (422, name)
+        assert "ISO 8601" in error["detail"]
+
+
+@pytest.mark.parametrize("number", ["nan", "inf", "-Infinity"])
+@pytest.mark.parametrize("name", ["ra", "dec", "radius"])
+def test_numbers_are_finite(house: House, name: str, number: str) -> None:
+    answer = house.client.get("/v1/stars", params={"ra": 1, "dec": 2, "radius": 1, name: number})
+    [error] = answer.json()["errors"]
+    assert answer.status_code == 422
+    assert error == {"parameter": name, "detail": "must be a finite number", "code": "finite_number"}
+
+
+def test_a_client_finds_the_cone_search_by_its_standard(service: pyvo.dal.SCSService, house: House) -> None:
+    document = house.client.get("/uws/capabilities", headers={"Host": "127.0.0.1:8470"}).content
+    [cone] = [
+        each
+        for each in pyvo.io.vosi.parse_capabilities(BytesIO(document).read)
+        if each.standardid == "ivo://ivoa.net/std/ConeSearch"
+    ]
+    address = cone.interfaces[0].accessurls[0]
+    assert address.use == "base"
+    found = pyvo.dal.SCSService(address.content, session=service._session).search((RA, DEC), 0.01)
+    assert len(found) == len(service.search((RA, DEC), 0.01)) > 2
+
+
+def test_parameters_that_are_not_known_are_ignored(service: pyvo.dal.SCSService) -> None:
+    """As Simple Cone Search 1.03 says in section 2; other addresses refuse them."""
+    plain = service.search((RA, DEC), 0.01)
+    more = service.search((RA, DEC), 0.01, TIME="60000 61000", catalog="mine")
+    assert [record.id for record in more] == [record.id for record in plain]
+
+
 @pytest.mark.parametrize(
     ("query", "word"),
     [
@@ -291,9 +333,11 @@ def test_verbosity_and_limits(service: pyvo.dal.SCSService, house: House) -> Non
         ("RA=x&DEC=2&SR=1", "RA=x"),
         ("RA=1&DEC=-91&SR=1", "DEC"),
         ("RA=1&DEC=2&SR=50", "SR"),
-        ("RA=nan&DEC=2&SR=1", "RA"),
+        ("RA=nan&DEC=2&SR=1", "RA=nan is not a finite number"),
         ("RA=1&DEC=2&SR=1&VERB=9", "VERB"),
         ("RA=1&DEC=2&SR=1&RESPONSEFORMAT=fits", "RESPONSEFORMAT"),
+        ("RA=1&DEC=2&SR=" + "9" * 300, "SR"),
+        ("TIME=60000&DEC=2&SR=1", "RA is missing"),
     ],
 )
 def test_errors_are_votables(service: pyvo.dal.SCSService, query: str, word: str) -> None:
