@@ -56,7 +56,7 @@ class TestThread:
 
     def test_who_comes_after_the_end_is_told_at_once(self) -> None:
         done: list[int] = []
-        together = Together("test", lambda items: done.extend(items))
+        together = Together("test", done.extend)
         together.do(1)
         together.close()
         together.close()
