@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from service.exposure.sky_region import Region
     from service.formats.catalog_file import CatalogFile
 
-__all__ = ["Condition", "RowQuery", "position_columns", "select_rows"]
+__all__ = ["Condition", "RowQuery", "has_positions", "position_columns", "select_rows"]
 
 #: Column, comparison, value.
 Condition = tuple[str, str, Any]
@@ -78,6 +78,18 @@ def position_columns(schema: Schema) -> tuple[str, str]:
     raise KeyError("coord_ra")
 
 
+def has_positions(file: CatalogFile) -> bool:
+    """Whether any row is somewhere on the sky; a catalogue without rows lacks nothing.
+
+    Raises
+    ------
+    KeyError
+        The rows have no columns of positions.
+    """
+    places = file.batches(position_columns(file.schema))
+    return not len(file) or any(np.isfinite(longitude).any() for longitude, _ in places)
+
+
 def select_rows(file: CatalogFile, query: RowQuery) -> NDArray[np.int64] | None:
     """Numbers of the rows in the order of the answer; None for all as they stand.
 
@@ -127,8 +139,11 @@ def _met(values: NDArray[Any], operator: str, value: Any) -> NDArray[np.bool_]:
 def _missing(values: NDArray[Any]) -> NDArray[np.bool_]:
     """Numbers that were not measured, and texts that are not there."""
     if values.dtype.kind == "f":
-        return np.isnan(values)
-    return np.equal(values, None) if values.dtype == object else np.zeros(len(values), bool)
+        missing: NDArray[np.bool_] = np.isnan(values)
+        return missing
+    if values.dtype == object:
+        return np.fromiter((value is None for value in values), bool, len(values))
+    return np.zeros(len(values), bool)
 
 
 def _sorted(values: NDArray[Any], *, falling: bool) -> NDArray[np.intp]:
