@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -76,6 +77,11 @@ class JobResults:
         """A number of ``summary`` or ``metadata``, NaN where it is not known."""
         value = getattr(self, source).get(name)
         return float(value) if isinstance(value, int | float) else float("nan")
+
+    def count(self, source: str, name: str) -> int | float:
+        """The same of how many there are: an integer, or NaN."""
+        number = self.number(source, name)
+        return int(number) if math.isfinite(number) else number
 
 
 _CALLED = {

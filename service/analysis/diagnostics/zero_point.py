@@ -67,11 +67,11 @@ def _numbers(results: JobResults, difference: NDArray[np.float64], median: float
         "zero_point": ("mag", "AB magnitude of one count, as fitted"),
         "zero_point_sigma": ("mag", "its formal error"),
         "zero_point_scatter": ("mag", "MAD sigma of the stars behind it"),
-        "zero_point_n_stars": ("", "stars behind it"),
     }
     numbers = {name: Quantity(results.number("metadata", name), unit, doc) for name, (unit, doc) in fitted.items()}
     pairs = int(np.isfinite(difference).sum())
     return numbers | {
+        "zero_point_n_stars": Quantity(results.count("metadata", "zero_point_n_stars"), "", "stars behind it"),
         "n_matches": Quantity(pairs, "", "pairs with two magnitudes"),
         "difference_median": Quantity(median, "mag", "median over all pairs, clipped ones too"),
         "difference_scatter": Quantity(sigma, "mag", "MAD sigma over all pairs"),
