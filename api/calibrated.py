@@ -13,6 +13,7 @@ from api.problems import Problem
 from service import formats
 from service.analysis.forced_photometry import ForcedInput
 from service.formats.calibrated_file import CalibratedFile
+from service.formats.cutout import no_wcs
 from service.storage.products import canonical_product
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def open_calibrated(services: Services, stored: ProductRecord) -> Iterator[Calib
     Raises
     ------
     Problem
-        The file is damaged.
+        The file is damaged, or what is asked of it needs what it does not have.
     """
     with services.storage.blobs.local_copy(stored.sha256) as path, path.open("rb") as stream:
         try:
@@ -76,14 +77,16 @@ def pixel_position(
     Raises
     ------
     Problem
-        ``request.invalid``: half a position, both kinds, one outside the exposure, or on the sky without a WCS.
+        ``request.invalid``: half a position, both kinds, or one outside the exposure.
+    FormatError
+        ``image.no_wcs``: on the sky, of an exposure without a WCS.
     """
     if (x is None) != (y is None) or (ra is None) != (dec is None) or not (x is None or ra is None):
         raise _not_a_place("x", "Give x and y, or ra and dec, or nothing for the centre.")
     if ra is not None and dec is not None:
         wcs = file.about.wcs
         if wcs is None:
-            raise _not_a_place("ra", "The exposure has no WCS: give x and y.")
+            raise no_wcs()
         sky = wcs.sky_to_pixel(np.array([ra]), np.array([dec]))
         x, y = (float(values[0]) for values in sky)
     if x is None or y is None:

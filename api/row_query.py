@@ -10,7 +10,7 @@ from fastapi import Query
 
 from api.problems import Problem
 from service.exposure.sky_region import Circle, Polygon
-from service.formats.row_selection import Condition, RowQuery, position_columns
+from service.formats.row_selection import Condition, RowQuery, has_positions
 
 if TYPE_CHECKING:
     from service.exposure.sky_region import Region
@@ -85,7 +85,7 @@ def parse_row_query(choice: Choice, file: CatalogFile) -> RowQuery:
     Raises
     ------
     Problem
-        ``catalog.unknown_column`` or ``catalog.invalid_query``.
+        ``catalog.unknown_column``, ``catalog.invalid_query`` or ``image.no_wcs``.
     """
     chosen = None
     if choice.columns is not None:
@@ -129,9 +129,13 @@ def _region(choice: Choice, file: CatalogFile) -> Region | None:
         raise _invalid("polygon", "and cone cannot be asked for together")
     (parameter, text), *_ = given
     try:
-        position_columns(file.schema)
+        is_placed = has_positions(file)
     except KeyError:
         raise _invalid(parameter, "needs positions, which this catalogue does not have") from None
+    if not is_placed:
+        detail = "needs positions on the sky, and no row has one: the run made no astrometric solution"
+        errors = [{"parameter": parameter, "detail": detail, "code": "no_wcs"}]
+        raise Problem("image.no_wcs", f"{parameter} {detail}.", errors=errors)
     found = numbers(text, parameter)
     if parameter == "cone":
         if len(found) != 3 or not 0 < found[2] <= 180 or abs(found[1]) > 90:

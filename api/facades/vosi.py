@@ -56,5 +56,5 @@ def get_capabilities(request: Request) -> Response:
 
 
 def _interface(url: str) -> Interface:
-    use = "base" if url.endswith("?") else "full"
-    return Interface(type="vs:ParamHTTP", role="std", access_url=[AccessURL(value=AnyUrl(url), use=use)])
+    address = AccessURL(value=AnyUrl(url), use="base" if url.endswith("?") else "full")
+    return Interface(type="vs:ParamHTTP", role="std", access_url=[address])

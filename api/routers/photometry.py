@@ -22,6 +22,7 @@ from service import formats
 from service.analysis.forced_columns import aperture_name
 from service.analysis.forced_photometry import ForcedOptions, OutOfTimeError, Positions, measure_forced
 from service.analysis.position_tables import POSITION_TABLES, PositionsError, checked_positions, read_positions
+from service.formats.cutout import no_wcs
 
 if TYPE_CHECKING:
     from service.exposure.catalog import SourceCatalog
@@ -94,7 +95,7 @@ def _answer(
     with open_calibrated(services, stored) as file:
         source = photometry_input(services, job, file)
         if where.on_sky and source.wcs is None:
-            raise Problem("product.not_made", f"Job {job.id} ended without a WCS: give x and y.", job_id=job.id)
+            raise no_wcs()
         try:
             catalog = measure_forced(source, where, options)
         except OutOfTimeError as error:

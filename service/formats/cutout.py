@@ -55,6 +55,11 @@ def pixel_box(plane: Plane, x: float, y: float, width: int, height: int) -> Box:
     return found
 
 
+def no_wcs() -> FormatError:
+    """What a place on the sky is answered with where the image has none."""
+    return FormatError("image.no_wcs", "The image has no astrometric solution: give x and y in pixels.")
+
+
 def sky_box(plane: Plane, ra: float, dec: float, width: float, height: float) -> Box:
     """The part of a plane in a box around a position on the sky, with sides along the pixel axes.
 
@@ -74,7 +79,7 @@ def sky_box(plane: Plane, ra: float, dec: float, width: float, height: float) ->
     """
     wcs = plane.wcs()
     if wcs is None:
-        raise FormatError("image.no_wcs", "the image has no astrometric solution; give x and y in pixels")
+        raise no_wcs()
     # Far from the image its distortion means nothing, and its inverse may lead anywhere.
     own = plane.bbox
     center = wcs.pixel_to_sky(*own.center)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from io import BytesIO
@@ -54,6 +55,14 @@ def calibrate(house: House, **parameters: Any) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def job(house: House) -> dict[str, Any]:
     job = calibrate(house, references="sim")
+    assert job["phase"] == "COMPLETED", job["error"]
+    return job
+
+
+@pytest.fixture(scope="module")
+def unplaced(house: House) -> dict[str, Any]:
+    """A run without astrometry."""
+    job = calibrate(house, references="none")
     assert job["phase"] == "COMPLETED", job["error"]
     return job
 
@@ -260,6 +269,42 @@ def test_what_cannot_be_measured(house: House, job: dict[str, Any], body: Any, q
     assert answer.json()["errors"]
 
 
+FAULTS: list[tuple[Any, str, str]] = [
+    (
+        [{"x": 1, "y": 2}, {"ra": 1, "dec": 2}],
+        "/positions",
+        "must all be in pixels (x, y), or all on the sky (ra, dec)",
+    ),
+    ([{"x": 1, "y": 2, "ra": 1}], "/positions", "must all be in pixels (x, y), or all on the sky (ra, dec)"),
+    ([{"x": 1, "y": 2}, {"x": 1}], "/positions/1/y", "Field required"),
+    ([{"ra": 400, "dec": 2}], "/positions/0/ra", "Input should be less than or equal to 360"),
+    ([{"ra": 4, "dec": 2, "flux": 1}], "/positions/0/flux", "Extra inputs are not permitted"),
+    ([{"ra": 4, "dec": 2, "id": [1]}], "/positions/0/id", "must be a text or a whole number"),
+    ([7], "/positions/0", "Input should be a valid dictionary or instance of PixelPosition"),
+    ("here", "/positions", "Input should be a valid list"),
+    ([], "/positions", "List should have at least 1 item after validation, not 0"),
+]
+
+
+@pytest.mark.parametrize(("positions", "pointer", "sentence"), FAULTS)
+def test_a_fault_is_told_once(house: House, job: dict[str, Any], positions: Any, pointer: str, sentence: str) -> None:
+    [error] = post(house, job, {"positions": positions}).json()["errors"]
+    assert (error["pointer"], error["detail"]) == (pointer, sentence)
+
+
+def test_a_place_on_the_sky_of_an_image_without_a_solution(house: House, unplaced: dict[str, Any]) -> None:
+    place = {"ra": 150.0, "dec": 2.2}
+    sent = [
+        post(house, unplaced, {"positions": [place]}),
+        house.client.get(f"/v1/jobs/{unplaced['id']}/images/image/cutout", params={**place, "size": 10}),
+        house.client.get(f"/v1/jobs/{unplaced['id']}/psf", params=place),
+    ]
+    for answer in sent:
+        problem = answer.json()
+        assert (answer.status_code, problem["code"]) == (422, "image.no_wcs")
+        assert problem["detail"] == "The image has no astrometric solution: give x and y in pixels."
+
+
 @pytest.mark.parametrize(
     ("content", "kind", "status"),
     [
@@ -292,6 +337,24 @@ def test_a_run_without_a_psf_says_so(house: House, failed: dict[str, Any]) -> No
         body = {"json": {"positions": [{"x": 1, "y": 1}]}} if method == "POST" else {}
         answer = house.client.request(method, f"/v1/jobs/{waiting}/{path}", **body)
         assert (answer.status_code, answer.json()["code"]) == (409, "job.not_ready")
+
+
+# -- rows
+
+
+@pytest.mark.parametrize("region", [{"cone": "150,2.2,1"}, {"polygon": "149,1,151,1,151,3,149,3"}])
+def test_regions_of_a_catalogue_without_positions(
+    house: House, job: dict[str, Any], unplaced: dict[str, Any], region: dict[str, str]
+) -> None:
+    """No rows would say that no star is there."""
+    assert get(house, job, "catalogs/stars", **region).json()["total"] > N_STARS
+    for file_format in ("json", "csv"):
+        path = f"/v1/jobs/{unplaced['id']}/catalogs/stars"
+        answer = house.client.get(path, params={"format": file_format, **region})
+        problem = answer.json()
+        assert (answer.status_code, problem["code"]) == (422, "image.no_wcs")
+        assert "no astrometric solution" in problem["detail"]
+        assert problem["errors"][0]["parameter"] == next(iter(region))
 
 
 # -- diagnostics
@@ -386,6 +449,25 @@ def test_a_background_map_is_the_background(house: House, job: dict[str, Any]) -
     x, y, values = (np.array(tiles[name]["values"]) for name in ("x", "y", "background"))
     drawn = plane[(y - ORIGIN[1]).round().astype(int), (x - ORIGIN[0]).round().astype(int)]
     np.testing.assert_allclose(values, drawn, rtol=2e-3)
+
+
+def test_the_unit_of_the_background_is_that_of_the_image(
+    house: House, job: dict[str, Any], failed: dict[str, Any]
+) -> None:
+    for run, expected in ((job, "nJy"), (failed, "electron")):
+        numbers = get(house, run, "diagnostics/background").json()["numbers"]
+        assert {numbers[name]["unit"] for name in ("mean", "min", "max")} == {expected}
+        assert get(house, run, "images/image/frame").json()["unit"] == expected
+        header = fits.getheader(BytesIO(get(house, run, "images/image").content), "IMAGE")
+        assert header["BUNIT"] == expected
+
+
+def test_counts_are_integers(house: House, job: dict[str, Any]) -> None:
+    counts = {}
+    for item in get(house, job, "diagnostics").json()["items"]:
+        counts |= {key: number["value"] for key, number in item["numbers"].items() if re.search(r"(^|_)n_", key)}
+    assert set(counts) == {"n_components", "n_stars", "n_matches", "zero_point_n_stars"}
+    assert {type(value) for value in counts.values()} == {int}
 
 
 def test_a_failed_run_says_what_it_did_not_make(house: House, failed: dict[str, Any]) -> None:
