@@ -33,6 +33,7 @@ class ValueDocument(Document):
     """A value and where it comes from."""
 
     value: Any
+    unit: Annotated[str | None, Field(description="Null where it has none.")]
     origin: str | None
 
 
@@ -78,7 +79,7 @@ class FileProblemDocument(Document):
 class InspectionDocument(Document):
     """What would be read from a file, and what a job could make of it."""
 
-    format: Annotated[str | None, Field(description="Family of the layout; null where none fits.")]
+    format: Annotated[str | None, Field(description="Family of the layout, or `bayer`; null where none fits.")]
     instrument: InstrumentChoiceDocument
     shape: Annotated[tuple[int, int] | None, Field(description="Height and width of the image.")]
     hdus: list[HduDocument]

@@ -8,7 +8,7 @@ from service.formats.container import sniff_is_fits
 from service.formats.errors import FormatError
 from service.formats.footprints import read_footprints, write_footprints
 from service.formats.headers import ReadLimits
-from service.formats.metadata import METADATA_KEYS, MetadataKey
+from service.formats.metadata import METADATA_KEYS, VALUE_UNITS, MetadataKey
 from service.formats.preview import preview_png
 from service.formats.reader import Inspection, ReadResult, inspect, read_exposure
 from service.formats.write import (
@@ -24,6 +24,7 @@ from service.formats.write import (
 __all__ = [
     "CATALOG_FORMATS",
     "METADATA_KEYS",
+    "VALUE_UNITS",
     "FormatError",
     "Inspection",
     "MetadataKey",

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from astropy.io import fits
 
-__all__ = ["METADATA_KEYS", "Instrument", "Metadata", "MetadataKey", "checked_overrides"]
+__all__ = ["METADATA_KEYS", "VALUE_UNITS", "Instrument", "Metadata", "MetadataKey", "checked_overrides"]
 
 JOB = "job parameter"
 _MAX_TEXT = 200
@@ -69,6 +69,12 @@ METADATA_KEYS: dict[str, MetadataKey] = {
     "target": MetadataKey("text", "", "what was looked at, by the name that the observer gave it"),
     "unit": MetadataKey("text", "", "unit of the pixels: adu, electron, nJy or another"),
     "hdu": MetadataKey("text", "", "name or number of the image extension of a file with several"),
+}
+
+#: Units of the values in use, those that only files say among them.
+VALUE_UNITS = {name: key.unit for name, key in METADATA_KEYS.items() if key.unit} | {
+    "stated_zero_point": "mag",
+    "stated_fwhm": "pix",
 }
 
 

@@ -61,6 +61,9 @@ ADAPTERS: tuple[Adapter, ...] = (
     PlainAdapter(),
 )
 
+#: What a colour mosaic is called, which no adapter reads.
+BAYER = "bayer"
+
 _FITS = b"SIMPLE  ="
 _USEFUL = ("gain", "read_noise", "exposure_time", "band", "mjd")
 
@@ -103,7 +106,7 @@ class Inspection:
     Parameters
     ----------
     format : str
-        Name of the adapter, empty where none fits.
+        Name of the adapter, empty where none fits; `BAYER` where the pixels lie behind a colour filter array.
     shape : tuple of int or None
         (height, width) of the image.
     hdus : list of dict
@@ -195,6 +198,8 @@ def inspect(
     except FormatError as error:
         if error.code == "format.not_fits":
             raise
+        if error.code == "format.bayer":
+            result.format = BAYER  # whatever family it has been taken for
         result.problem = error
     return result
 

@@ -178,7 +178,8 @@ def _headers(found: Inspected, *, is_complete: bool) -> dict[str, Any]:
         "hdus": inspection.hdus,
         "complete": is_complete,
         "metadata": {
-            name: {"value": value, "origin": inspection.origins.get(name)} for name, value in inspection.values.items()
+            name: {"value": value, "unit": formats.VALUE_UNITS.get(name), "origin": inspection.origins.get(name)}
+            for name, value in inspection.values.items()
         },
         "missing": [
             {"name": name, "consequence": LACKS[name][0], "remedy": LACKS[name][1]} for name in inspection.missing

@@ -320,7 +320,7 @@ def test_examples_of_the_documentation_run(
     assert np.median(np.abs(np.asarray(found["moved"]))) < 0.01
     assert len(found["used_for_both"]) > 10
     assert found["same_reference"].all()
-    assert found["gain"] == {"value": 6.2, "origin": "instrument preset ztf"}
+    assert found["gain"] == {"value": 6.2, "unit": "electron/count", "origin": "instrument preset ztf"}
     assert "companion" in found["lacks"]["variance"]
     assert found["forced"]["base_PsfFlux_flux"][0] == pytest.approx(found["brightest"]["base_PsfFlux_flux"], rel=0.01)
     assert found["forced"]["id"][0] == "brightest"

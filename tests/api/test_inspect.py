@@ -11,12 +11,14 @@ import re
 from io import BytesIO
 from typing import Any
 
+import astropy.units
 import numpy as np
 import pytest
 from astropy.io import fits
 
 from api.problem_types import PROBLEM_TYPES
 from service.formats import reader
+from service.formats.metadata import VALUE_UNITS
 from service.formats.reader import ADAPTERS
 from service.jobs.prospects import LACKS
 from tests.api.conftest import House, fits_bytes, open_house
@@ -80,8 +82,12 @@ def test_the_beginning_of_a_file_tells_what_would_be_read(house):
     assert found["shape"] == [300, 400]
     assert not found["complete"]
     assert found["metadata"]["gain"]["value"] == 4.5
-    assert found["metadata"]["latitude"] == {"value": -30.1661, "origin": "instrument preset decam"}
-    assert found["metadata"]["exposure_time"] == {"value": 30.0, "origin": "header EXPTIME"}
+    assert found["metadata"]["latitude"] == {
+        "value": -30.1661,
+        "unit": "deg",
+        "origin": "instrument preset decam",
+    }
+    assert found["metadata"]["exposure_time"] == {"value": 30.0, "unit": "s", "origin": "header EXPTIME"}
     assert {lack["name"] for lack in found["missing"]} >= {"variance", "mjd"}
     assert all(lack["remedy"] and lack["consequence"] for lack in found["missing"])
     assert found["expected"]["memory_bytes"] == 300 * 400 * 40
@@ -130,6 +136,31 @@ def test_what_no_job_could_use_has_a_problem_and_no_prospects(house, data, code)
     assert found["problem"]["code"] == code
     assert not any(prospect["possible"] for prospect in found["can"].values())
     assert found["can"]["image"]["reason"] == found["problem"]["message"]
+
+
+def test_every_value_that_has_a_unit_names_it(house):
+    values = inspect(house, on_the_sky(RDNOISE=5.0, MJD_OBS=60000.0, GAIN=2.0, INSTRUME="ZTF/MOSAIC", MAGZP=26.3))[
+        "metadata"
+    ]
+    units = {name: value["unit"] for name, value in values.items()}
+    assert units["gain"] == "electron/count"
+    assert (units["read_noise"], units["latitude"]) == ("electron", "deg")
+    numbers = {name for name, value in values.items() if isinstance(value["value"], float)}
+    assert {name for name in numbers if units[name] is None} <= {"airmass"}
+    assert units["band"] is units["instrument"] is None
+    for unit in set(units.values()) - {None}:
+        astropy.units.Unit(unit)  # as astropy reads it
+    stated = {name for adapter in ADAPTERS for name in adapter.rules if name.startswith("stated_")}
+    assert stated <= set(VALUE_UNITS)
+
+
+@pytest.mark.parametrize("cards", [{"BAYERPAT": "RGGB"}, {"BAYERPAT": "GBRG", "SWCREATE": "SharpCap"}])
+def test_a_colour_filter_array_is_called_that(house, cards):
+    data = fits_bytes(**cards)
+    found = inspect(house, data)
+    assert (found["format"], found["problem"]["code"]) == ("bayer", "format.bayer")
+    exposure = house.client.get(f"/v1/exposures/{house.upload(data)}").json()
+    assert exposure["format"] == "bayer"
 
 
 def test_an_image_behind_what_was_sent_is_not_called_missing(house, tmp_path):

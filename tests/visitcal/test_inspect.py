@@ -101,7 +101,7 @@ def test_a_file_is_looked_at_without_a_service(tmp_path, capsys):
     assert run("inspect", str(path), "--local", "--json", "--set-metadata", "gain=2") == 0
     found: dict[str, Any] = json.loads(capsys.readouterr().out)
     assert found["instrument"]["name"] == "decam"
-    assert found["metadata"]["gain"] == {"value": 2.0, "origin": "job parameter"}
+    assert found["metadata"]["gain"] == {"value": 2.0, "unit": "electron/count", "origin": "job parameter"}
     assert found["complete"]
     assert run("inspect", str(path), "--local", "--instrument", "ztf") == 0
     shown = capsys.readouterr().out
