@@ -86,38 +86,16 @@ class Marks:
         return Marks(*(getattr(self, name)[wanted] for name in self.__slots__))
 
 
-def source_marks(catalog: SourceCatalog, prefix: str = "") -> Marks:
+def source_marks(catalog: SourceCatalog) -> Marks:
     """Sources of a catalogue; blends that were taken apart are left out for their parts.
 
     Parameters
     ----------
     catalog : SourceCatalog
         With as many of `MARK_COLUMNS` as it has.
-    prefix : str
-        Before their names.
     """
-    n = len(catalog)
-
-    def column(name: str, missing: Any) -> NDArray[Any]:
-        return np.asarray(catalog[prefix + name]) if prefix + name in catalog else np.full(n, missing)
-
-    axes, angle = _ellipses(*(column(f"{_SHAPE}_{moment}", np.nan) for moment in ("xx", "yy", "xy")))
-    kind = np.full(n, "star", dtype="U10")
-    for name, flags in _FLAGS.items():
-        for flag in flags:
-            kind[column(flag, missing=False).astype(bool)] = name
-    axes[kind == "sky"] = np.nan  # the shape of noise
-    marks = Marks(
-        column("id", 0),
-        column(f"{_CENTROID}_x", np.nan),
-        column(f"{_CENTROID}_y", np.nan),
-        np.degrees(column("coord_ra", np.nan)),
-        np.degrees(column("coord_dec", np.nan)),
-        axes,
-        angle,
-        kind,
-    )
-    return marks.select(column("deblend_nChild", 0) == 0)
+    marks = _every_source(catalog, "")
+    return marks.select(catalog["deblend_nChild"] == 0) if "deblend_nChild" in catalog else marks
 
 
 def match_marks(catalog: SourceCatalog, wcs: Wcs | None) -> tuple[Marks, Marks]:
@@ -130,7 +108,7 @@ def match_marks(catalog: SourceCatalog, wcs: Wcs | None) -> tuple[Marks, Marks]:
     wcs : Wcs or None
         Gives the references their pixels.
     """
-    sources = source_marks(catalog, "src_")
+    sources = _every_source(catalog, "src_")
     n = len(catalog)
     unknown = np.full(n, np.nan)
     ra, dec = np.degrees(catalog["ref_coord_ra"]), np.degrees(catalog["ref_coord_dec"])
@@ -146,6 +124,30 @@ def match_marks(catalog: SourceCatalog, wcs: Wcs | None) -> tuple[Marks, Marks]:
         np.full(n, "reference"),
     )
     return references, sources
+
+
+def _every_source(catalog: SourceCatalog, prefix: str) -> Marks:
+    n = len(catalog)
+
+    def column(name: str, missing: Any) -> NDArray[Any]:
+        return np.asarray(catalog[prefix + name]) if prefix + name in catalog else np.full(n, missing)
+
+    axes, angle = _ellipses(*(column(f"{_SHAPE}_{moment}", np.nan) for moment in ("xx", "yy", "xy")))
+    kind = np.full(n, "star", dtype="U10")
+    for name, flags in _FLAGS.items():
+        for flag in flags:
+            kind[column(flag, missing=False).astype(bool)] = name
+    axes[kind == "sky"] = np.nan  # the shape of noise
+    return Marks(
+        column("id", 0),
+        column(f"{_CENTROID}_x", np.nan),
+        column(f"{_CENTROID}_y", np.nan),
+        np.degrees(column("coord_ra", np.nan)),
+        np.degrees(column("coord_dec", np.nan)),
+        axes,
+        angle,
+        kind,
+    )
 
 
 def _ellipses(xx: NDArray[Any], yy: NDArray[Any], xy: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
