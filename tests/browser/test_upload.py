@@ -88,6 +88,22 @@ def test_what_is_missing_is_asked_for_and_what_was_read_can_be_changed(page, tmp
     assert "%22band%22%3A%22i%22" in asked.value.url
 
 
+def test_the_only_catalogue_of_the_field_is_proposed(page, service):
+    covered = {"field-a": True, "field-b": False, "field-c": False}  # all three cover it
+    page.route("**/parts/upload/coverage?*", lambda route: route.fulfill(json=covered))
+    page.goto("/upload")
+    expect(page.locator("#astrometry")).to_have_value("none")
+    page.set_input_files("#file", service.exposure)
+    expect(page.locator("#astrometry")).to_have_value("field-a")
+    expect(page.locator("#photometry")).to_have_value("field-a")
+    page.select_option("#astrometry", "none")
+    page.locator("#astrometry").dispatch_event("change")
+    with page.expect_response("**/parts/upload/coverage?*"):  # the choice holds when it is looked at again
+        page.select_option("#preset", "drp")
+    expect(page.locator("#photometry")).to_have_value("field-a")
+    expect(page.locator("#astrometry")).to_have_value("none")
+
+
 def test_a_file_that_cannot_be_used_says_why_and_is_not_sent(page, tmp_path, faults):
     path = tmp_path / "notes.txt"
     path.write_text("no stars here")

@@ -233,6 +233,9 @@ async function tellCoverage() {
       if (covered[option.value] === undefined || covered[option.value] === null) continue;
       option.dataset.hint = covered[option.value] ? "Has stars in this part of the sky." : "Has no stars in this part of the sky.";
     }
+    const fitting = [...menu.options].filter((option) => covered[option.value]);
+    // without references there is neither a position nor a zero point: who has not chosen is given the only ones
+    if (fitting.length === 1 && menu.value === "none" && !menu.dataset.chosen) menu.value = fitting[0].value;
   }
   fillHints(form);
 }
@@ -276,6 +279,7 @@ function listen() {
     else start(chosen);
   });
   form.addEventListener("change", (event) => {
+    event.target.dataset.chosen = "yes";
     fillHints(form);
     changed();
     if (event.target.name && event.target !== picker && event.target.name !== "run_id") items.forEach((item) => item.inspect());
