@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import Depends, Path, Request
 
 from api.access import Owner, Reach
 from api.job_reader import JobReader
 from api.problems import Problem, things
-from service.storage.products import canonical_product
+from service.storage.products import PRODUCTS, canonical_product
 from service.storage.records import JobHead, JobRecord, Phase, Scope
 
 if TYPE_CHECKING:
@@ -31,12 +31,14 @@ __all__ = [
     "JobId",
     "Owner",
     "Product",
+    "ProductName",
     "Reach",
     "Services",
     "Using",
     "find_head",
     "find_job",
     "missing_product",
+    "product_problem",
     "refuse_unknown_parameters",
 ]
 
@@ -155,27 +157,56 @@ def _job(services: Using, owner: Reach, job_id: JobId) -> JobRecord:
 Job = Annotated[JobRecord, Depends(_job)]
 
 
+class ProductName(str):
+    """Id of a product, which remembers what it was called by who asked.
+
+    Parameters
+    ----------
+    asked : str
+        The id or the short name.
+
+    Raises
+    ------
+    KeyError
+        No product of that name.
+    """
+
+    __slots__ = ("asked",)
+    asked: str
+
+    def __new__(cls, asked: str) -> ProductName:
+        """The product of a name."""
+        name = super().__new__(cls, canonical_product(asked))
+        name.asked = asked
+        return name
+
+
 async def _product(
     product: Annotated[
         str,
         Path(max_length=100, description="Product id or short name.", examples=["stars", "preliminary_visit_image"]),
     ],
-) -> str:
+) -> ProductName:
     try:
-        return canonical_product(product)
+        return ProductName(product)
     except KeyError:
         raise Problem("product.unknown", f"No product is called {product}.") from None
 
 
-Product = Annotated[str, Depends(_product)]
+Product = Annotated[ProductName, Depends(_product)]
+
+
+def product_problem(code: str, product: str, sentence: str, **extra: Any) -> Problem:
+    """A problem of a product: ``{}`` in the sentence is the name that was asked for, and the id is a member."""
+    asked = product.asked if isinstance(product, ProductName) else product
+    return Problem(code, sentence.format(asked), product=str(product) if product in PRODUCTS else None, **extra)
 
 
 def missing_product(job: JobRecord, product: str) -> Problem:
     """Why a job has no such product: not yet, no longer, or never."""
     if job.phase is Phase.ARCHIVED:
         return Problem("job.gone", f"The products of job {job.id} have been removed.", job_id=job.id)
+    code, sentence = "job.not_ready", f"Job {job.id} is {job.phase} and has no {{}} yet."
     if job.is_terminal:
-        return Problem("product.not_made", f"Job {job.id} ended without {product}.", job_id=job.id, phase=job.phase)
-    return Problem(
-        "job.not_ready", f"Job {job.id} is {job.phase} and has no {product} yet.", job_id=job.id, phase=job.phase
-    )
+        code, sentence = "product.not_made", f"Job {job.id} ended without {{}}."
+    return product_problem(code, product, sentence, job_id=job.id, phase=job.phase)

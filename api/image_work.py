@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 import anyio.to_thread
 from anyio import CapacityLimiter
 
-from api.dependencies import missing_product
+from api.dependencies import missing_product, product_problem
 from api.problem_types import PROBLEM_TYPES
 from api.problems import Problem
 from service import formats
@@ -99,7 +99,7 @@ class ImageWork:
             ``product.unknown``, ``product.not_made``, ``job.not_ready``, ``job.gone``.
         """
         if PRODUCTS[product].kind != "image":
-            raise Problem("product.unknown", f"{product} is not an image.")
+            raise product_problem("product.unknown", product, "{} is not an image.")
         stored = self._storage.jobs.product(job, product, "fits")
         if stored is None:
             raise missing_product(job, product)

@@ -6,9 +6,8 @@ from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from api.dependencies import missing_product
+from api.dependencies import missing_product, product_problem
 from api.image_work import IMAGE, MASK_LIMITS
-from api.problems import Problem
 from service import formats
 from service.formats.errors import FormatError
 from service.formats.marks import MARK_COLUMNS, MATCH_COLUMNS, match_marks, source_marks
@@ -135,6 +134,6 @@ def read_rows(services: Services, job: JobRecord, product: str, columns: Sequenc
     if stored is None:
         raise missing_product(job, product)
     if (stored.rows or 0) > _MAX_ROWS:
-        raise Problem("image.too_large", f"{product} has {stored.rows} rows; up to {_MAX_ROWS} are drawn.")
+        raise product_problem("image.too_large", product, f"{{}} has {stored.rows} rows; up to {_MAX_ROWS} are drawn.")
     with services.storage.blobs.local_copy(stored.sha256) as path:
         return formats.read_catalog(path, columns=columns)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from anyio import to_thread
 from fastapi import APIRouter, Depends, Query, Request, Response
 
-from api.dependencies import Job, Product, Services, Using, missing_product
+from api.dependencies import Job, Product, Services, Using, missing_product, product_problem
 from api.file_rows import file_page
 from api.files import STORED_FILE, file_response, not_modified, product_response
 from api.job_documents import CATALOG_MEDIA_TYPES
@@ -88,22 +88,28 @@ def _answer(
 ) -> Response:
     stored = services.storage.jobs.product(job, product, "parquet")
     if PRODUCTS[product].kind not in ("catalog", "footprints"):
-        raise Problem("product.unknown", f"{product} is not a catalogue.")
+        raise product_problem("product.unknown", product, "{} is not a catalogue.")
     if stored is None:
         raise missing_product(job, product)
     if file_format is CatalogFormat.PARQUET and choice.is_everything:
         return product_response(request, services.storage, stored)
     if PRODUCTS[product].kind == "footprints":
-        raise Problem("catalog.invalid_query", f"{product} comes as Parquet only (format=parquet), whole.")
+        raise product_problem("catalog.invalid_query", product, "{} comes as Parquet only (format=parquet), whole.")
     if file_format is not CatalogFormat.JSON:
         return _file(request, services, stored, choice, file_format.value)
-    page = _page(services, job, stored, choice, limit, after)
+    page = _page(services, job, product, stored, choice, limit, after)
     headers = {"Link": next_link(request, page.next)} if page.next is not None else {}
     return FiniteJSONResponse(_page_document(page), headers=headers)
 
 
 def _page(
-    services: Services, job: JobRecord, stored: ProductRecord, choice: Choice, limit: int, after: str | None
+    services: Services,
+    job: JobRecord,
+    product: str,
+    stored: ProductRecord,
+    choice: Choice,
+    limit: int,
+    after: str | None,
 ) -> CatalogPage:
     """A page of rows as they stand from storage; everything else is worked out on the stored file."""
     if choice.takes_all_rows:
@@ -116,7 +122,7 @@ def _page(
             raise Problem("page.invalid_cursor", f"{after!r} is not a marker of this list.") from None
         else:
             if page is None:
-                raise missing_product(job, stored.product)
+                raise missing_product(job, product)
             return page
     with services.storage.blobs.local_copy(stored.sha256) as path, CatalogFile(path) as file:
         return file_page(file, parse_row_query(choice, file), limit, after)

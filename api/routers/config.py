@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from fastapi import APIRouter
 
-from api.dependencies import Product
+from api.dependencies import Product, product_problem
 from api.problem_types import PROBLEM_TYPES
-from api.problems import Problem
 from api.responses import problems
 from api.schemas.common import Items
 from api.schemas.descriptions import (
@@ -64,7 +63,7 @@ def list_presets() -> Items[PresetDocument]:
 def get_catalog_schema(product: Product) -> Items[SchemaColumnDocument]:
     """Columns of a catalogue with unit and meaning, in the order of the table."""
     if product not in _SCHEMAS:
-        raise Problem("product.unknown", f"{product} has no declared columns.")
+        raise product_problem("product.unknown", product, "{} has no declared columns.")
     schema = _SCHEMAS[product]()
     return Items(items=[_column(schema, name) for name in schema.names])
 

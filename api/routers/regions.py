@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 from fastapi import APIRouter, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
 
-from api.dependencies import Job, Product, Services, Using, missing_product
+from api.dependencies import Job, Product, Services, Using, missing_product, product_problem
 from api.files import immutable, not_modified
 from api.image_work import IMAGE, content_key, image_problem
 from api.pictures import SOURCES, read_rows
-from api.problems import Problem
 from api.responses import problems
 from service.formats import FormatError
 from service.formats.marks import MARK_COLUMNS, MATCH_COLUMNS, match_marks, source_marks
@@ -57,7 +56,7 @@ async def get_regions(
     green: others; orange crosses: references of a match list.
     """
     if PRODUCTS[product].kind != "catalog":
-        raise Problem("product.unknown", f"{product} is not a catalogue.")
+        raise product_problem("product.unknown", product, "{} is not a catalogue.")
     images = services.images
     stored = await run_in_threadpool(services.storage.jobs.product, job, product, "parquet")
     if stored is None:

@@ -51,6 +51,26 @@ def test_summary_has_null_for_what_was_not_computed(house: House, job: str) -> N
     assert list(summary) == [item["name"] for item in house.client.get("/v1/schema/summary").json()["items"]]
 
 
+LONG = {"stars": "single_visit_star_unstandardized", "image": "preliminary_visit_image"}
+
+
+@pytest.mark.parametrize("how", ["short", "long"])
+def test_messages_name_what_was_asked_for(house: House, how: str) -> None:
+    names = {short: short if how == "short" else long for short, long in LONG.items()}
+    waiting = house.submit()["id"]
+    for path, short in (
+        (f"/v1/jobs/{waiting}/catalogs/{names['stars']}", "stars"),
+        (f"/v1/jobs/{waiting}/products/{names['stars']}", "stars"),
+        (f"/v1/jobs/{waiting}/images/{names['image']}", "image"),
+        (f"/v1/jobs/{waiting}/images/{names['stars']}.png", "stars"),
+        (f"/v1/jobs/{waiting}/catalogs/{names['image']}", "image"),
+        (f"/v1/schema/catalogs/{names['image']}", "image"),
+    ):
+        problem = house.client.get(path).json()
+        assert names[short] in problem["detail"].split()
+        assert problem["product"] == LONG[short]
+
+
 def test_documents(house: House, job: str) -> None:
     assert house.client.get(f"{job}/metadata").json() == {"cosmic_ray_count": 12}
     assert house.client.get(f"{job}/provenance").json() == {"code": "0.1.0"}
