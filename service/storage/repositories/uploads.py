@@ -18,6 +18,7 @@ from service.storage.tables import uploads
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
+    from service.storage.database import Transaction
     from service.storage.repositories.leases import Columns
 
 __all__ = ["UploadRecord", "UploadRepository"]
@@ -95,7 +96,7 @@ class UploadRepository(Repository):
         size: int | None = None,
         source: str | None = None,
     ) -> UploadRecord:
-        """Begin an upload, or the fetching of a source.
+        """Begin an upload, or the fetching of a source; what is being fetched from there already is the answer.
 
         Parameters
         ----------
@@ -118,6 +119,8 @@ class UploadRepository(Repository):
         table = uploads.c
         with self._database.write() as transaction:
             now = transaction.now()
+            if source is not None and (same := _being_fetched(transaction, scope, source, sha256, now)) is not None:
+                return same
             count = sa.select(sa.func.count()).where(
                 table.owner == scope.name, table.phase.in_(_OPEN), table.expires_at > now
             )
@@ -290,6 +293,25 @@ def _is_due(columns: Columns, now: datetime) -> sa.ColumnElement[bool]:
 
 def _is_held(columns: Columns, now: datetime) -> sa.ColumnElement[bool]:
     return sa.and_(columns.phase == Phase.EXECUTING, columns.taken_until >= now)
+
+
+def _being_fetched(
+    transaction: Transaction, scope: Scope, source: str, sha256: str | None, now: datetime
+) -> UploadRecord | None:
+    """The upload by which an owner has the same file fetched at this moment: clients repeat what takes long."""
+    if transaction.connection.dialect.name != "sqlite":  # which has one writer at a time anyway
+        key = sa.func.hashtextextended(f"{scope.name} {source}", 0)
+        transaction.connection.execute(sa.select(sa.func.pg_advisory_xact_lock(key)))
+    table = uploads.c
+    query = sa.select(uploads).where(
+        table.owner == scope.name,
+        table.source == source,
+        table.sha256.is_not_distinct_from(sha256),
+        table.phase.in_((Phase.QUEUED, Phase.EXECUTING)),
+        table.expires_at > now,
+    )
+    row = transaction.connection.execute(query.order_by(table.id).limit(1)).mappings().one_or_none()
+    return None if row is None else _record(row)
 
 
 _LEASES = Leases(uploads, _is_due, _is_held)

@@ -384,6 +384,10 @@ def test_an_exposure_is_fetched_from_its_address(tmp_path: Path) -> None:
         assert (late.status_code, late.json()["code"], late.headers["retry-after"]) == (503, "source.pending", "10")
         upload = house.client.get("/v1/uploads").json()["items"][0]["id"]
         assert upload in late.json()["hint"]
+        again = form.send(JOBS, EXPOSURE=host.url("/two.fits"))  # as Retry-After tells the client to
+        assert (again.status_code, again.json()["hint"]) == (503, late.json()["hint"])
+        [waiting] = [one for one in house.client.get("/v1/uploads").json()["items"] if one["phase"] == "QUEUED"]
+        assert waiting["id"] == upload
         assert len(form.listed()) == 1
 
 

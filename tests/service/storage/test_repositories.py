@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from service.storage import Storage
 from service.storage.errors import InUseError, NotFoundError
 from service.storage.json_values import JsonText
 from service.storage.records import JobRecord, Phase, ProductRecord, Scope, new_id, utc_now
+from service.storage.repositories.uploads import UploadRecord
 
 STRANGER = Scope("eve")
 STARS = "single_visit_star_unstandardized"
@@ -45,6 +48,28 @@ def add_product(storage: Storage, job: JobRecord, product: str, path: Path, rows
         if storage.catalogs.has_table(product):
             assert storage.catalogs.insert(transaction, job, product, storage.blobs.path(blob.sha256)) == rows
     return record
+
+
+def test_what_is_being_fetched_is_not_fetched_twice(storage: Storage) -> None:
+    """Also where many ask at one moment; another owner, address or digest, and one that has ended, are fetches anew."""
+    gate = threading.Barrier(8)
+
+    def ask(owner: Scope, source: str, sha256: str | None = None, *, together: bool = False) -> UploadRecord:
+        if together:
+            gate.wait(10.0)
+        return storage.uploads.add(owner, host="h", life=60.0, limit=4, source=source, sha256=sha256)
+
+    ada, bob, here = Scope("ada"), Scope("bob"), "https://example.org/a.fits"
+    with ThreadPoolExecutor(8) as pool:
+        asked = list(pool.map(lambda _: ask(ada, here, together=True).id, range(8)))
+    assert len(set(asked)) == 1
+    others = {ask(bob, here).id, ask(ada, here + "z").id, ask(ada, here, "0" * 64).id}
+    assert len(others - {asked[0]}) == 3
+    taken = storage.uploads.take(60.0, host="h", per_owner=9)
+    assert taken is not None
+    assert ask(ada, here).id == taken.id == asked[0]
+    assert storage.uploads.fail(taken, {"code": "source.dns", "message": "no"}, life=60.0)
+    assert ask(ada, here).id != asked[0]
 
 
 def random_stars(n: int) -> dict[str, np.ndarray]:
