@@ -42,6 +42,7 @@ from service.storage.errors import (
     StorageUnavailableError,
     TooLargeError,
     TooManyError,
+    UnstorableTextError,
 )
 
 if TYPE_CHECKING:
@@ -330,6 +331,7 @@ _OF_SERVICE: dict[type[Any], Callable[[Any], Problem]] = {
     IssuerUnavailableError: lambda error: _later("auth.issuer_unavailable", error),
     TooManyError: lambda error: Problem(f"{error.kind}.too_many", f"{error}.", limit=error.limit),
     NotFoundError: _not_found,
+    UnstorableTextError: lambda _error: Problem("request.invalid", "A text has a NUL character."),
     InUseError: _in_use,
     TooLargeError: lambda error: Problem("upload.too_large", f"More than {error.limit} bytes came.", limit=error.limit),
     DigestMismatchError: lambda error: Problem(

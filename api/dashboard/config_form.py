@@ -160,7 +160,7 @@ def changes(tree: ConfigGroup, given: Mapping[str, str]) -> tuple[dict[str, Any]
             continue
         try:
             value = one.parsed(given[one.key])
-        except ValueError:
+        except (ValueError, RecursionError):  # the latter of brackets without end
             what = {"json": "JSON", "integer": "a whole number", "number": "a number"}.get(one.kind, "a value")
             faults.append(Unreadable(one.path, f"is not {what}"))
             continue

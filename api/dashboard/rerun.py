@@ -53,7 +53,10 @@ async def rerun(request: Request, services: Using, owner: Owner, job_id: JobId) 
     """Submit what the form asks for, and lead to the new job; faults are shown at their fields."""
     body = (await read_small_body(request, _MAX_FORM_BYTES)).decode("utf-8", "replace")
     # Of a box that is ticked the second value counts, the first says that it is there at all.
-    given = dict(parse_qsl(body, keep_blank_values=True, max_num_fields=_MAX_FIELDS))
+    try:
+        given = dict(parse_qsl(body, keep_blank_values=True, max_num_fields=_MAX_FIELDS))
+    except ValueError as error:
+        raise Problem("request.malformed", f"The form cannot be read: {error}.") from error
     return await run_in_threadpool(_rerun, request, services, owner, job_id, given)
 
 

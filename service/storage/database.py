@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 from sqlalchemy import event
 
-from service.storage.errors import StorageUnavailableError
+from service.storage.errors import StorageUnavailableError, UnstorableTextError
 from service.storage.json_values import json_text
 from service.storage.records import utc_now
 
@@ -69,6 +69,8 @@ class Database:
         ------
         StorageUnavailableError
             The database does not answer.
+        UnstorableTextError
+            PostgreSQL was given a text that it cannot have.
         """
         with _translated_errors(), self.engine.connect() as connection:
             yield Transaction(connection)
@@ -81,6 +83,8 @@ class Database:
         ------
         StorageUnavailableError
             The database does not answer.
+        UnstorableTextError
+            PostgreSQL was given a text that it cannot have.
         """
         with _translated_errors(), self._writer.begin() as connection:
             yield Transaction(connection)
@@ -99,6 +103,8 @@ def _translated_errors() -> Iterator[None]:
     except sa.exc.DBAPIError as error:
         if error.connection_invalidated:
             raise StorageUnavailableError(str(error).splitlines()[0]) from error
+        if isinstance(error, sa.exc.DataError) and "NUL" in str(error.orig):
+            raise UnstorableTextError("a text has a NUL character") from error
         raise
 
 

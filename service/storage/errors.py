@@ -13,6 +13,7 @@ __all__ = [
     "StorageUnavailableError",
     "TooLargeError",
     "TooManyError",
+    "UnstorableTextError",
 ]
 
 
@@ -22,6 +23,10 @@ class StorageError(Exception):
 
 class StorageUnavailableError(StorageError):
     """The database or the disk does not answer now; the same call may succeed later."""
+
+
+class UnstorableTextError(StorageError):
+    """A text has a NUL character, which no text of PostgreSQL has: it can be neither stored nor looked up."""
 
 
 class NotFoundError(StorageError):

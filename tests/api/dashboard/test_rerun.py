@@ -180,3 +180,18 @@ def test_nothing_changed_says_so_instead_of_leading_in_a_circle(house):
 def test_a_job_of_nobody_is_not_found(house):
     assert house.client.get("/jobs/job_0/rerun").status_code == 404
     assert rerun(house, "job_0").status_code == 404
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"a":' * 20_000, "9" * 5000])
+def test_a_text_without_end_is_a_fault_of_its_field(house, text):
+    job_id = house.completed()
+    for path in ("psf_detection.stats_mask", "psf_subtract_background.approx_order_x"):
+        answer = rerun(house, job_id, **{f"config.{path}": text})
+        assert answer.status_code == 422
+        assert "is not" in answer.text
+
+
+def test_a_form_with_more_fields_than_any_has_is_refused(house):
+    answer = rerun(house, house.completed(), **{f"field{number}": "1" for number in range(2001)})
+    assert answer.status_code == 400
+    assert "cannot be read" in html.fromstring(answer.text).text_content()
