@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from service.jobs.registration import label, register_exposures
-from service.storage.errors import NotFoundError
+from service.storage.errors import BlobLostError, NotFoundError
 from service.storage.records import Scope
 
 if TYPE_CHECKING:
@@ -181,13 +181,17 @@ class Uploads:
         # From here on no byte may be added, also after a crash: what is stored is this very file.
         if not self._note(upload, partial.size, size=partial.size):
             raise NotFoundError("upload", upload.id)
-        files = [(partial, upload.filename)]
-        [(exposure, created)] = register_exposures(
-            self._storage, self._settings, Scope(upload.owner), files, upload.sha256
-        )
+        try:
+            [(exposure, created)] = self._register(upload, partial)
+        except BlobLostError:  # a sweep took an older file of the same bytes just then: they are still here
+            [(exposure, created)] = self._register(upload, partial)
         self._storage.uploads.complete(upload, exposure.id, partial.size, life=self.life)
         self._storage.blobs.partial.remove(upload.id)
         return exposure, created
+
+    def _register(self, upload: UploadRecord, partial: PartialFile) -> list[tuple[ExposureRecord, bool]]:
+        files = [(partial, upload.filename)]
+        return register_exposures(self._storage, self._settings, Scope(upload.owner), files, upload.sha256)
 
     def fail(self, upload: UploadRecord, error: Mapping[str, Any]) -> None:
         """Note why there will be no exposure, and drop the bytes."""

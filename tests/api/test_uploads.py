@@ -16,7 +16,7 @@ import pytest
 from service.jobs.disk import SPARE_BYTES
 from service.jobs.retention import Sweeper
 from service.storage.errors import NotFoundError
-from service.storage.records import Scope
+from service.storage.records import BlobRef, Scope
 from tests.api.conftest import OWNER, House, fits_bytes, open_house
 from tests.api.tenants import bearer
 
@@ -278,6 +278,24 @@ def test_a_crash_between_store_and_row_loses_nothing(house: House, monkeypatch: 
 
 
 # -- limits
+
+
+def test_a_sweep_between_store_and_row_is_made_good(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    storage, content = house.services.storage, fits_bytes(77.0)
+    add, swept = storage.exposures.add, []
+
+    def swept_before(owner: Scope, blob: BlobRef, **values: Any) -> Any:
+        if not swept:
+            swept.append(storage.blobs.delete(blob.sha256))
+        return add(owner, blob, **values)
+
+    monkeypatch.setattr(storage.exposures, "add", swept_before)
+    path = begin(house, len(content))
+    answer = send(house, path, 0, content, last=True)
+    assert answer.status_code == 201, answer.text
+    assert swept == [True]
+    assert storage.blobs.exists(hashlib.sha256(content).hexdigest())
+    assert partial_files(house) == []
 
 
 def test_owners_have_so_many_unfinished_ones(tmp_path: Path) -> None:
