@@ -13,7 +13,7 @@ import pytest
 from service.exposure.star_schema import star_schema
 from service.exposure.summary import ExposureSummaryStats, summary_fields
 from service.storage import Storage
-from service.storage.errors import InUseError, NotFoundError
+from service.storage.errors import BlobLostError, InUseError, NotFoundError
 from service.storage.json_values import JsonText
 from service.storage.records import JobRecord, Phase, ProductRecord, Scope, new_id, utc_now
 from service.storage.repositories.uploads import UploadRecord
@@ -70,6 +70,23 @@ def test_what_is_being_fetched_is_not_fetched_twice(storage: Storage) -> None:
     assert ask(ada, here).id == taken.id == asked[0]
     assert storage.uploads.fail(taken, {"code": "source.dns", "message": "no"}, life=60.0)
     assert ask(ada, here).id != asked[0]
+
+
+def test_the_blobs_of_a_result_are_asked_for_together(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A far store takes a round trip for each, and the transaction is open as long."""
+    stored = [storage.blobs.put_stream([bytes([number])]).sha256 for number in range(12)]
+    all_are_asking, exists = threading.Barrier(len(stored)), storage.blobs.exists
+
+    def far(sha256: str) -> bool:
+        all_are_asking.wait(10.0)
+        return exists(sha256)
+
+    monkeypatch.setattr(storage.blobs, "exists", far)
+    with storage.database.write() as transaction:
+        storage.blob_references.refer(transaction, stored)
+    storage.blobs.delete(stored[7])
+    with pytest.raises(BlobLostError, match=stored[7]), storage.database.write() as transaction:
+        storage.blob_references.refer(transaction, stored)
 
 
 def random_stars(n: int) -> dict[str, np.ndarray]:
