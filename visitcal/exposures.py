@@ -13,7 +13,7 @@ from visitcal.errors import FetchFailedError
 from visitcal.fits_headers import file_start
 from visitcal.operations import Connected, listing, operation
 from visitcal.pages import pages
-from visitcal.resumable import LARGE_BYTES, ResumableUpload
+from visitcal.resumable import LARGE_BYTES, ResumableUpload, file_label
 from visitcal.steps import FileBody, Pause, Work
 
 if TYPE_CHECKING:
@@ -191,7 +191,7 @@ class ExposureOperations(Connected):
         response = yield from self._transport.request(
             "PUT",
             "/v1/exposures",
-            params={"filename": path.name},
+            params={"filename": file_label(path)},
             headers={"Content-Type": FITS_TYPE},
             body=FileBody(path, size, on_progress),
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import os
 from typing import TYPE_CHECKING, cast
 
 from visitcal.errors import ApiError, ServiceUnreachableError
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from visitcal.steps import Flow, ProgressCallback
     from visitcal.transport import Patience, Transport
 
-__all__ = ["LARGE_BYTES", "ResumableUpload"]
+__all__ = ["LARGE_BYTES", "ResumableUpload", "file_label"]
 
 #: Files from this size on are sent so unless the caller says otherwise.
 LARGE_BYTES = 64 << 20
@@ -30,6 +31,11 @@ _BEGINNINGS = 3
 _LOST = {"upload.not_found", "upload.elsewhere"}
 #: With these the next bytes to send are asked for.
 _ELSEWHERE_IN_THE_FILE = {"upload.offset_mismatch", "upload.incomplete"}
+
+
+def file_label(path: Path) -> str:
+    """Name of a file as text, also where its bytes are none: an address has no room for those."""
+    return os.fsencode(path.name).decode("utf-8", "replace")
 
 
 class ResumableUpload:
@@ -102,7 +108,7 @@ class ResumableUpload:
             "Repr-Digest": f"sha-256=:{digest}:",
         }
         answer = yield from self._transport.request(
-            "POST", _UPLOADS, params={"filename": self._path.name}, headers=headers, again=True
+            "POST", _UPLOADS, params={"filename": file_label(self._path)}, headers=headers, again=True
         )
         return f"{_UPLOADS}/{answer.json()['id']}"
 

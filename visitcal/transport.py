@@ -253,8 +253,15 @@ def checked(response: httpx.Response) -> httpx.Response:
     Raises
     ------
     ApiError
-        It is one.
+        It is one, or leads to another address, which only reads follow.
     """
+    if response.has_redirect_location:
+        moved = {
+            "code": "client.moved",
+            "detail": f"{response.url} is now {response.headers['Location']}",
+            "hint": "Give the service's own address: --url, $VISITCAL_URL or Client(...).",
+        }
+        raise error_of(response.status_code, moved)
     if not response.is_error:
         return response
     try:

@@ -320,10 +320,14 @@ def test_file_from_the_blob_store_is_fetched_there_without_the_token(kind: Kind,
     assert [request.headers.get("Authorization") for request in wire.seen] == ["Bearer secret", None]
 
 
-def test_other_requests_are_not_sent_elsewhere(kind: Kind) -> None:
-    wire = Wire(kind, httpx.Response(307, headers={"Location": "https://elsewhere.example.org/"}))
-    assert wire.request("DELETE", "/x").status_code == 307
-    assert len(wire.seen) == 1
+@pytest.mark.parametrize("method", ["POST", "DELETE"])
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_other_requests_are_not_sent_elsewhere(kind: Kind, status: int, method: str) -> None:
+    """As by a proxy that leads from http to https: it is an error, or what was to be removed would count as removed."""
+    wire = Wire(kind, httpx.Response(status, headers={"Location": "https://elsewhere.example.org/"}))
+    with pytest.raises(RequestRefusedError, match=r"is now https://elsewhere\.example\.org/") as caught:
+        wire.request(method, "/x", headers={"Idempotency-Key": "a"})
+    assert (len(wire.seen), caught.value.code) == (1, "client.moved")
 
 
 def test_what_is_opened_is_closed_whatever_happens(kind: Kind, tmp_path: Path) -> None:

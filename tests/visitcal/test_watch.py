@@ -332,3 +332,15 @@ def test_stopping_calls_the_sending_off(service: Service, night: Path, tmp_path:
         one.round()
         assert one.run(0.01) == []
         assert service.keys == []
+
+
+def test_a_name_that_is_no_text_is_a_name(service: Service, night: Path, tmp_path: Path) -> None:
+    """As of an archive of another system: it must not stand in the way of all others."""
+    clock = Clock()
+    name = os.fsdecode(b"nuit_\xe9.fits")
+    exposure(night / "a.fits").rename(night / name)
+    with Memory(tmp_path / "state") as memory:
+        one = watcher(service, night, memory, clock)
+        rounds(one, clock)
+        assert memory.knows(name, Sight.of((night / name).stat()))
+    assert len(service.keys) == 1

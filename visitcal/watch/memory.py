@@ -19,7 +19,7 @@ __all__ = ["Memory", "default_path"]
 
 _TABLE = """
 create table if not exists files (
-    name text primary key, size integer not null, mtime_ns integer not null, job_id text, phase text
+    name blob primary key, size integer not null, mtime_ns integer not null, job_id text, phase text
 )
 """
 
@@ -32,7 +32,7 @@ def default_path(folder: Path) -> Path:
 
 
 class Memory:
-    """Files that were sent, refused, or left alone.
+    """Files that were sent, refused, or left alone; names are kept as bytes, as not all of them are text.
 
     Parameters
     ----------
@@ -68,20 +68,23 @@ class Memory:
 
     def knows(self, name: str, sight: Sight) -> bool:
         """Whether a file was seen to, as it looks now."""
-        found = self._database.execute("select size, mtime_ns from files where name = ?", (name,)).fetchone()
+        found = self._database.execute(
+            "select size, mtime_ns from files where name = ?", (os.fsencode(name),)
+        ).fetchone()
         return bool(found == (sight.size, sight.mtime_ns))
 
     def keep(self, name: str, sight: Sight, job_id: str | None = None) -> None:
         """Remember a file: with its job, or as one that gets none."""
         self._database.execute(
             "insert or replace into files values (?, ?, ?, ?, ?)",
-            (name, sight.size, sight.mtime_ns, job_id, None if job_id is None else "QUEUED"),
+            (os.fsencode(name), sight.size, sight.mtime_ns, job_id, None if job_id is None else "QUEUED"),
         )
 
     def ended(self, name: str, phase: str) -> None:
         """Remember how a job ended."""
-        self._database.execute("update files set phase = ? where name = ?", (phase, name))
+        self._database.execute("update files set phase = ? where name = ?", (phase, os.fsencode(name)))
 
     def at_work(self) -> dict[str, str]:
         """Jobs whose end is not known yet, by file."""
-        return dict(self._database.execute("select name, job_id from files where phase = 'QUEUED' order by name"))
+        found = self._database.execute("select name, job_id from files where phase = 'QUEUED' order by name")
+        return {os.fsdecode(name): job_id for name, job_id in found}
