@@ -81,6 +81,8 @@ def test_figures_keep_their_names_apart() -> None:
         "<rect onload='alert(1)'/>",
         "<rect fill='url(https://example.org/x)'/>",
         "<rect style='background:url(//example.org/x)'/>",
+        "<rect fill='url(#c) url(https://example.org/x)'/>",
+        "<rect style='fill:\\75rl(https://example.org/x)'/>",
         "<style>@import 'https://example.org/x.css';</style>",
         "<style>} * { color: url(https://example.org) </style>",
         "<style>} body { display: none </style>",

@@ -85,8 +85,8 @@ def _attribute(key: str, value: str, name: str) -> str | None:
         return f"{name}-{value}"
     if plain in _ID_LISTS:
         return " ".join(f"{name}-{one}" for one in value.split())
-    value = _LOCAL.sub(rf"url(#{name}-\1)", value)
-    return None if "url(" in value.lower() and f"url(#{name}-" not in value else value
+    foreign = _LOCAL.sub("", value).lower()
+    return None if "url(" in foreign or "\\" in foreign else _LOCAL.sub(rf"url(#{name}-\1)", value)
 
 
 def _reference(value: str, name: str) -> str | None:
