@@ -85,7 +85,7 @@ class NightExposure:
     figures : dict of str to Figure
         By quantity; absent where there is none.
     outside : tuple of str
-        Quantities outside their limits, the worst first.
+        Quantities outside their limits, the worst first, where the job is done.
     is_superseded : bool
         A later job of the night has calibrated the same exposure: this one does not count.
     """
@@ -109,6 +109,7 @@ class Selection:
     instrument: str | None = None
     band: str | None = None
     target: str | None = None
+    run_id: str | None = None
 
     def takes(self, row: Mapping[str, Any]) -> bool:
         """Whether an exposure is meant."""
@@ -117,7 +118,7 @@ class Selection:
     @property
     def wanted(self) -> dict[str, str | None]:
         """Values by column."""
-        return {"instrument": self.instrument, "band": self.band, "target": self.target}
+        return {"instrument": self.instrument, "band": self.band, "target": self.target, "run_id": self.run_id}
 
 
 _ALL = Selection()
@@ -138,7 +139,7 @@ class Night:
     exposures : tuple of NightExposure
         Newest first.
     choices : dict of str to tuple of str
-        What there is in the whole night to choose from: ``instrument``, ``band``, ``target``.
+        What there is in the whole night to choose from: ``instrument``, ``band``, ``target``, ``run_id``.
     """
 
     night: date
@@ -197,12 +198,18 @@ class Nights:
         self._lock = threading.Lock()
         self._baselines: OrderedDict[tuple[Scope, date], tuple[float, Baseline]] = OrderedDict()
 
-    def latest(self, scope: Scope) -> date | None:
-        """The newest night with jobs; a date in the future, of a camera's wrong clock, only where there is no other."""
+    def latest(self, scope: Scope, run_id: str | None = None) -> date | None:
+        """The newest night with jobs, of a run where it has any.
+
+        A date in the future, of a camera's wrong clock, only where there is no other.
+        """
         nights = self._storage.nights
         today = night_of(utc_now(), 180.0)  # nowhere is it later
-        found = nights.dates(scope, until=today, limit=1) or nights.dates(scope, limit=1)
-        return found[0][0] if found else None
+        for run in (None,) if run_id is None else (run_id, None):
+            found = nights.dates(scope, until=today, run_id=run, limit=1) or nights.dates(scope, run_id=run, limit=1)
+            if found:
+                return found[0][0]
+        return None
 
     def report(self, scope: Scope, night: date, selection: Selection = _ALL) -> Night | None:
         """A night; None where the owner has no jobs of it.
@@ -256,10 +263,12 @@ def _exposures(rows: Sequence[Mapping[str, Any]], baseline: Baseline) -> tuple[N
         figures = _figures(
             dict(zip(values, given, strict=True)), usual[row["instrument"], row["band"], row["detector"]]
         )
-        outside = [name for name, figure in figures.items() if figure.standing == "outside"]
+        state = _state(row)
+        # of a run that has failed the failure is told: what it has of figures was not accepted
+        outside = [name for name, figure in figures.items() if figure.standing == "outside" and state == "done"]
         outside.sort(key=lambda name: -abs(figures[name].excess))
         is_superseded = row["id"] < newest.get(row["exposure_id"], "")
-        exposures.append(NightExposure(row, _state(row), figures, tuple(outside), is_superseded))
+        exposures.append(NightExposure(row, state, figures, tuple(outside), is_superseded))
     return tuple(exposures)
 
 

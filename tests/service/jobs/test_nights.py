@@ -215,6 +215,16 @@ class TestReport:
         assert night is not None
         assert sorted(str(e.figures["seeing"].standing) for e in night.exposures) == ["better", "outside"]
 
+    def test_a_failure_is_told_as_one_not_by_figures_that_were_not_accepted(self, storage: Storage) -> None:
+        before(storage)
+        add(storage, NIGHT, phase=Phase.ERROR, stats={"psfSigma": 9.0, "zeroPoint": None})
+        night = Nights(storage).report(OWNER, NIGHT)
+        assert night is not None
+        assert night.exposures[0].figures["seeing"].standing == "outside"
+        assert night.exposures[0].outside == ()
+        assert night.worst is None
+        assert (night.counts["failed"], night.counts["outside"]) == (1, 0)
+
     def test_instruments_and_bands_do_not_mix(self, storage: Storage) -> None:
         before(storage)
         before(storage, band="g", instrument="Other")
@@ -241,7 +251,7 @@ class TestReport:
         assert night is not None
         assert [exposure.row["target"] for exposure in night.exposures] == ["M33"]
         assert night.counts["done"] == 1
-        assert night.choices == {"instrument": ("Cam",), "band": ("g", "r"), "target": ("M31", "M33")}
+        assert night.choices == {"instrument": ("Cam",), "band": ("g", "r"), "target": ("M31", "M33"), "run_id": ()}
 
     def test_states(self, storage: Storage) -> None:
         phases = {
