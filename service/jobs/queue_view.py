@@ -167,11 +167,9 @@ class QueueView:
     def _waiting(self, snapshot: Snapshot, job: JobRecord, own: int) -> Place:
         """Where a job stands that has so many of its owner's before it."""
         wait = self._wait(snapshot, job.owner, own)
-        known = wait is not None and job.predicted_seconds is not None
-        return Place(
-            own + snapshot.others_before(job.owner, own),
-            wait + job.predicted_seconds if known else None,  # type: ignore[operator]
-        )
+        seconds = snapshot.mean_seconds() if job.predicted_seconds is None else job.predicted_seconds
+        ends = None if wait is None or seconds is None else wait + seconds
+        return Place(own + snapshot.others_before(job.owner, own), ends)
 
     def expected_end(self, owner: str, priority: int, seconds: float | None) -> datetime | None:
         """When a job that is submitted now will end; None where its time or the queue's is not known."""

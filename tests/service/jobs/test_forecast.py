@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pytest
+import sqlalchemy as sa
 
 from service.jobs import states
 from service.jobs.forecast import Forecaster, family, predicted_seconds
@@ -14,7 +15,8 @@ from service.jobs.publish import publish
 from service.jobs.queue_view import QueueView, Snapshot, forecast_quality
 from service.jobs.submission import JobRequest
 from service.settings import OwnerLimits, Settings
-from service.storage.records import Fence, JobRecord, Phase, StageRecord
+from service.storage import tables
+from service.storage.records import Fence, JobRecord, Phase, StageRecord, utc_now
 from service.storage.repositories.costs import StageCost
 from service.storage.repositories.turns import EndedJob, RunningJob, WaitingGroup
 from tests.service.jobs.conftest import OWNER, House, on_each_database
@@ -164,6 +166,15 @@ class TestExpectedEnd:
         assert [self.place(house, job) for job in jobs] == [None, None]
         running = taken(house)
         assert self.place(house, running) is None
+
+    def test_of_jobs_that_came_before_the_first_forecast(self, house: House) -> None:
+        done, *waiting = queue_jobs(house, "ada", 3)
+        assert taken(house).id == done.id
+        began = utc_now()
+        with house.storage.database.write() as transaction:
+            values = {"phase": Phase.COMPLETED, "started_at": began - timedelta(seconds=8), "ended_at": began}
+            transaction.connection.execute(sa.update(tables.jobs).where(tables.jobs.c.id == done.id).values(values))
+        assert [self.place(house, job) for job in waiting] == pytest.approx([8.0, 16.0])
 
     def test_is_unknown_where_the_forecast_has_passed(self, house: House) -> None:
         queue_jobs(house, "ada", 1, predicted_seconds=1e-6)
