@@ -71,10 +71,11 @@ async def _wanted(
     instrument: Annotated[str, Query(max_length=255)] = "",
     band: Annotated[str, Query(max_length=40)] = "",
     target: Annotated[str, Query(max_length=255)] = "",
+    run_id: Annotated[str, Query(max_length=200)] = "",
     state: Annotated[Literal["", "waiting", "running", "done", "failed", "aborted"], Query()] = "",
     outside: Annotated[bool, Query()] = False,
 ) -> Wanted:
-    selection = Selection(instrument or None, band or None, target or None)
+    selection = Selection(instrument or None, band or None, target or None, run_id or None)
     return Wanted(night or None, selection, state or None, outside)
 
 
@@ -100,7 +101,7 @@ def show_part(request: Request, services: Using, owner: Owner, wanted: Asked, af
 
 def _night(services: Services, owner: Scope, wanted: Wanted) -> Night | None:
     """None where there is no job at all."""
-    which = wanted.night or services.nights.latest(owner)
+    which = wanted.night or services.nights.latest(owner, wanted.selection.run_id)
     if which is None:
         return None
     found = services.nights.report(owner, which, wanted.selection)

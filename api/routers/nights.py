@@ -35,8 +35,9 @@ async def _selection(
     instrument: Annotated[str | None, Query(max_length=_TEXT)] = None,
     band: Annotated[str | None, Query(max_length=40)] = None,
     target: Annotated[str | None, Query(max_length=_TEXT, description="As the header names it.")] = None,
+    run_id: Annotated[str | None, Query(max_length=200)] = None,
 ) -> Selection:
-    return Selection(instrument, band, target)
+    return Selection(instrument, band, target, run_id)
 
 
 Choice = Annotated[Selection, Depends(_selection)]
@@ -50,7 +51,7 @@ def find_night(services: Services, owner: Scope, night: date | Literal["latest"]
     Problem
         ``night.not_found``.
     """
-    which = services.nights.latest(owner) if night == "latest" else night
+    which = services.nights.latest(owner, choice.run_id) if night == "latest" else night
     found = None if which is None else services.nights.report(owner, which, choice)
     if found is None:
         raise Problem("night.not_found", "There is no job of that night." if which else "There is no job yet.")

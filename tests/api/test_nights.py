@@ -33,7 +33,9 @@ class Sky:
         self.house = house
         self._number = 0
 
-    def submit(self, *, days: float = 0.0, minutes: float = 0.0, headers: Any = None, **cards: Any) -> str:
+    def submit(
+        self, *, days: float = 0.0, minutes: float = 0.0, headers: Any = None, run_id: str | None = None, **cards: Any
+    ) -> str:
         """A job of an exposure with a header of its own."""
         self._number += 1
         moment = START + timedelta(days=days, minutes=minutes)
@@ -42,7 +44,8 @@ class Sky:
         content = fits_bytes(value=float(self._number), **{k: v for k, v in (known | cards).items() if v is not None})
         client = self.house.client
         upload = client.put("/v1/exposures", content=content, headers=headers)
-        answer = client.post("/v1/jobs", json={"exposures": [upload.json()["id"]], "force": True}, headers=headers)
+        job = {"exposures": [upload.json()["id"]], "force": True, "run_id": run_id}
+        answer = client.post("/v1/jobs", json=job, headers=headers)
         assert answer.status_code == 202, answer.text
         return str(answer.json()["id"])
 
@@ -152,6 +155,16 @@ def test_choices_narrow_what_is_shown(sky: Sky) -> None:
     assert shown(outside=True) == {red}
     assert shown(target="M3") == set()
     assert get(sky, "/v1/nights/latest", target="M33")["counts"]["done"] == 1
+
+
+def test_a_run_is_of_its_own_newest_night(sky: Sky) -> None:
+    sky.submit(days=-1, run_id="twilight")
+    flat, _ = sky.submit(days=-1, minutes=1, run_id="survey"), sky.submit()
+    night = get(sky, "/v1/nights/latest", run_id="survey")
+    assert [exposure["job_id"] for exposure in night["exposures"]] == [flat]
+    assert night["choices"]["run_id"] == ["survey", "twilight"]
+    assert night["following"] == get(sky, "/v1/nights/latest")["night"]
+    assert get(sky, "/v1/nights/latest", run_id="none")["exposures"] == []
 
 
 def test_pages_have_every_exposure_once(sky: Sky) -> None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["NightCount", "NightRepository"]
 
-_JOB = ("id", "phase", "stage", "progress", "version", "error", "warnings", "created_at", "rerun_of")
+_JOB = ("id", "phase", "stage", "progress", "version", "error", "warnings", "created_at", "rerun_of", "run_id")
 _OBSERVATION = (
     "observed_at",
     "exposure_id",
@@ -69,7 +69,13 @@ class NightRepository(Repository):
         transaction.connection.execute(sa.update(observations).where(where).values(values))
 
     def dates(
-        self, scope: Scope, *, before: date | None = None, until: date | None = None, limit: int = 30
+        self,
+        scope: Scope,
+        *,
+        before: date | None = None,
+        until: date | None = None,
+        run_id: str | None = None,
+        limit: int = 30,
     ) -> Sequence[tuple[date, int]]:
         """Nights with jobs and how many these are, newest first.
 
@@ -79,6 +85,8 @@ class NightRepository(Repository):
             Whose jobs.
         before, until : date, optional
             Only earlier nights, without and with this one.
+        run_id : str, optional
+            Only jobs of this group.
         limit : int
             How many at most.
         """
@@ -87,6 +95,8 @@ class NightRepository(Repository):
             query = query.where(observations.c.night < before)
         if until is not None:
             query = query.where(observations.c.night <= until)
+        if run_id is not None:
+            query = query.join(jobs, jobs.c.pk == observations.c.job_pk).where(jobs.c.run_id == run_id)
         query = query.group_by(observations.c.night).order_by(observations.c.night.desc()).limit(limit)
         with self._database.read() as transaction:
             return [tuple(row) for row in transaction.connection.execute(query)]
@@ -133,9 +143,9 @@ class NightRepository(Repository):
         Returns
         -------
         sequence of mapping
-            Of the job ``id``, ``phase``, ``stage``, ``progress``, ``version``, ``error``, ``warnings``, ``created_at``
-            and ``rerun_of``; of its exposure the columns of the table of observations; statistics by name; ``stars``,
-            rows of its catalogue; ``image``, the digest of its calibrated image. None for what there is not.
+            Of the job ``id``, ``phase``, ``stage``, ``progress``, ``version``, ``error``, ``warnings``, ``created_at``,
+            ``rerun_of`` and ``run_id``; of its exposure the columns of the table of observations; statistics by name;
+            ``stars``, rows of its catalogue; ``image``, the digest of its calibrated image. None for what there is not.
         """
         image, catalog = products.alias("image"), products.alias("catalog")
         moment = sa.func.coalesce(observations.c.observed_at, jobs.c.created_at)

@@ -53,6 +53,7 @@ def words(element: Any) -> str:
 def test_before_the_first_exposure_it_says_what_to_do(sky: Sky) -> None:
     page = Page(sky)
     assert "No exposure has come yet" in page.text("main")
+    assert page.tree.select('main a[href="/refcats"]')
     assert page.tree.select('main a[href="/upload"]')
     assert Page(sky, "/parts/tonight").answer.text.strip() == ""
 
@@ -143,6 +144,15 @@ def test_choices_stand_in_the_address(sky: Sky) -> None:
     earlier = Page(sky, night="2026-11-19", target="M31")
     assert len(earlier.rows) == 4
     assert earlier.tree.select('a[rel=next][href="?night=2026-11-20&target=M31"]')
+
+
+def test_the_run_of_a_job_leads_to_its_exposures(sky: Sky) -> None:
+    one = sky.submit(days=-1, run_id="a & b")
+    sky.submit()
+    [link] = BeautifulSoup(sky.house.client.get(f"/jobs/{one}").text, "html.parser").select(".identity a[href*=run_id]")
+    page = Page(sky, str(link.get("href")))
+    assert page.rows == [one]
+    assert [option.get("value") for option in page.tree.select("#run_id option[selected]")] == ["a & b"]
 
 
 def test_pages_of_a_long_night(sky: Sky, monkeypatch: pytest.MonkeyPatch) -> None:
