@@ -155,7 +155,8 @@ class Settings(BaseSettings):
     max_compressed_pixels: int = Field(
         100_000_000,
         gt=0,
-        description="Largest plane that is compressed on request [pixels]; it takes about 16 bytes of memory a pixel.",
+        description="Largest plane that is compressed, or exposure that is read whole, on request [pixels]; "
+        "it takes about 16 bytes of memory a pixel.",
     )
 
     # HTTP

@@ -58,8 +58,12 @@ def show_comparison(request: Request, services: Using, owner: Reach, a: One, b: 
 
 
 @router.get("/parts/compare/stars")
-def show_stars(request: Request, services: Using, owner: Reach, a: One, b: One) -> Response:
+async def show_stars(request: Request, services: Using, owner: Reach, a: One, b: One) -> Response:
     """The stars of two runs against each other."""
+    return await services.images.draw(lambda: _stars(request, services, owner, a, b))
+
+
+def _stars(request: Request, services: Services, owner: Scope, a: str, b: str) -> Response:
     jobs = [find_job(services, owner, one) for one in (a, b)]
     made = [{product.product for product in services.storage.jobs.products(job)} for job in jobs]
     product = next((name for name in _STARS if all(name in products for products in made)), None)

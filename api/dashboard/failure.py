@@ -135,9 +135,10 @@ def show_failure(request: Request, services: Using, job: Job) -> Response:
 
 
 @router.get("/parts/jobs/{job_id}/field")
-def show_field(request: Request, services: Using, job: Job) -> Response:
+async def show_field(request: Request, services: Using, job: Job) -> Response:
     """What was found on the image, and where the references should be."""
-    return render(request, "parts/failure_field.html", field=field_picture(services, job), job_id=job.id)
+    field = await services.images.build(lambda: field_picture(services, job))  # it reads the whole exposure
+    return render(request, "parts/failure_field.html", field=field, job_id=job.id)
 
 
 def explain(services: Services, job: JobRecord) -> Failure:

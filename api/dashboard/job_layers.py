@@ -56,8 +56,12 @@ LAYERS = {
 
 
 @router.get("/parts/jobs/{job_id}/layers/{layer}")
-def show_layer(request: Request, services: Using, job: Job, layer: Annotated[Layer, Path()]) -> Response:
+async def show_layer(request: Request, services: Using, job: Job, layer: Annotated[Layer, Path()]) -> Response:
     """Columns of a layer, of which each value fits a row: small, as a 4k image has tens of thousands of stars."""
+    return await services.images.draw(lambda: _layer(request, services, job, layer))
+
+
+def _layer(request: Request, services: Services, job: JobRecord, layer: Layer) -> Response:
     stored = services.storage.jobs.product(job, LAYERS[layer], "parquet")
     if stored is None:
         raise missing_product(job, LAYERS[layer])

@@ -72,15 +72,17 @@ def expected_references(
     Raises
     ------
     NothingExpectedError
-        The job names no catalogue that is here, or its file has no pointing.
+        The job names no catalogue that is here, its file has no pointing, or its image is too large to be read whole.
     """
-    with tempfile.TemporaryDirectory(prefix="visitcal-") as scratch:
+    use = next((use for use in ("astrometry", "photometry") if job.spec["references"].get(use)), None)
+    if use is None or job.spec["references"][use].get("remote"):
+        raise NothingExpectedError("The run has no reference catalogue that is held here.")
+    if (job.pixels or 0) > settings.max_compressed_pixels:
+        raise NothingExpectedError("The image is too large to be read for this.")
+    with tempfile.TemporaryDirectory(dir=settings.scratch_dir, prefix="references-") as scratch:
         try:
             spec = child_spec(storage, settings, job, Path(scratch))
-            given = spec["references"].get("astrometry") or spec["references"].get("photometry")
-            if given is None or given.get("remote"):
-                raise NothingExpectedError("The run has no reference catalogue that is held here.")
-            catalog = open_reference(spec, given)
+            catalog = open_reference(spec, spec["references"][use])
             known = reading_with(spec["instrument"]["reading"])
             exposure = formats.read_exposure(
                 Path(spec["exposures"][0]["path"]), metadata=spec["metadata"], instrument=lambda _: known

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import ast
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -169,6 +170,25 @@ def test_nothing_is_expected_of_a_job_without_references(house):
     with pytest.raises(NothingExpectedError, match="no reference catalogue"):
         expected_references(house.services.storage, house.settings, job)
     assert "no reference catalogue" in house.client.get(f"/parts/jobs/{job_id}/field").text
+
+
+def test_an_image_that_is_too_large_for_the_memory_is_not_read(tmp_path):
+    with open_house(tmp_path, max_compressed_pixels=1999) as house:
+        remote = {"name": "far", "kind": "tap"}
+        job_id = failed(house, JobError("astrometry.matcher_failure", "X", "said"))
+        job = house.services.storage.jobs.get(OWNER, job_id)
+        spec = {**job.spec, "references": {"astrometry": {"name": "here"}, "photometry": remote}}
+        with pytest.raises(NothingExpectedError, match="too large"):
+            expected_references(house.services.storage, house.settings, replace(job, spec=spec))
+
+
+@pytest.mark.parametrize(
+    "part", ["/parts/jobs/{0}/field", "/parts/jobs/{0}/layers/stars", "/parts/compare/stars?a={0}&b={0}"]
+)
+def test_parts_that_take_memory_wait_for_their_turn(house, monkeypatch, part):
+    job_id = house.completed()
+    monkeypatch.setattr("api.image_work._MAX_WAITING", 0)
+    assert house.client.get(part.format(job_id)).status_code == 503
 
 
 @pytest.fixture
