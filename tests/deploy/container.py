@@ -86,7 +86,7 @@ class Container:
         """Nothing of the tests' own; paths of the image are those of this container."""
         ours = {name: self._here(value) for name, value in self.image.environment.items() if name != "PATH"}
         path = f"{Path(sys.executable).parent}:/usr/bin:/bin"
-        return ours | {"PATH": path, "TMPDIR": str(self.root / "tmp")} | self.variables
+        return ours | {"PATH": path} | self.variables
 
     def _here(self, path: str) -> str:
         first, *rest = path.removeprefix("/").split("/")

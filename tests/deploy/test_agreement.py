@@ -180,6 +180,13 @@ def test_the_user_of_the_image_owns_what_is_written() -> None:
     assert any(f"--uid {user} --gid {group}" in run for run in image.runs)
 
 
+@pytest.mark.parametrize("target", ["api", "worker"])
+def test_temporary_files_are_where_there_is_room(target: str) -> None:
+    """A compressed exposure is unpacked there; where /tmp is passed by it, a pod is evicted."""
+    environment = read_image(target).environment
+    assert environment["TMPDIR"] == environment["VISITCAL_DATA_DIR"]
+
+
 def test_probes_of_the_api_are_addresses_that_anybody_may_ask(tmp_path: Path) -> None:
     paths = set(create_app(Settings(data_dir=tmp_path)).openapi()["paths"])
     (container,) = pods()["visitcal-api"]["spec"]["containers"]
