@@ -21,6 +21,7 @@ from service.jobs.outcome import JobError, JobOutcome
 from service.jobs.product_files import write_products
 from service.jobs.provenance import file_sha256, identity, input_documents, provenance
 from service.jobs.references import JobReference, open_reference
+from service.jobs.rerun import news
 from service.jobs.stages import StageClock
 from service.jobs.task import TransientFault
 from service.storage.json_values import clean_json
@@ -216,7 +217,7 @@ def _calibrate(inputs: _Inputs, directory: Path, clock: StageClock) -> JobOutcom
         products = write_products(result, directory)
         numbers["files"] = len(products)
     return JobOutcome(
-        error=_algorithm_error(result),
+        error=_algorithm_error(result, inputs.config),
         warnings=tuple(warning for given in read for warning in given.warnings) + tuple(result.warnings),
         stages=clock.finished,
         summary=result.summary.as_dict(),
@@ -248,7 +249,7 @@ def _references(spec: Mapping[str, Any]) -> dict[str, JobReference | None]:
     return {use: None if given is None else opened[given["name"]] for use, given in named.items()}
 
 
-def _algorithm_error(result: CalibrationResult) -> JobError | None:
+def _algorithm_error(result: CalibrationResult, config: Mapping[str, Any]) -> JobError | None:
     failure = result.failure
     if failure is None:
         return None
@@ -259,7 +260,7 @@ def _algorithm_error(result: CalibrationResult) -> JobError | None:
         stage=result.metadata["failure"]["stage"],
         numbers=dict(failure.numbers),
         hint=failure.hint,
-        suggested_config=dict(failure.suggested_config),
+        suggested_config=news(failure.suggested_config, config),
     )
 
 

@@ -80,3 +80,14 @@ def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
         before = result.get(name)
         result[name] = merged(before, value) if isinstance(before, dict) and isinstance(value, dict) else value
     return result
+
+
+def news(over: Mapping[str, Any], base: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a tree of values another one does not have already."""
+    found = {}
+    for name, value in over.items():
+        before = base.get(name)
+        new = news(value, before) if isinstance(before, dict) and isinstance(value, dict) else value
+        if new != before and new != {}:
+            found[name] = new
+    return found

@@ -172,9 +172,11 @@ def test_references_elsewhere_end_in_a_named_error_with_products(files: dict[str
     pq.write_table(shifted, tmp_path / "elsewhere.parquet")
     out = tmp_path / "out"
     elsewhere = {"astrometry": tmp_path / "elsewhere.parquet", "photometry": tmp_path / "elsewhere.parquet"}
-    outcome = calibrate_files([files["exposure"]], references=elsewhere, out_dir=out)
+    config = {"astrometry": {"matcher": {"max_offset_pix": 1000}}}
+    outcome = calibrate_files([files["exposure"]], references=elsewhere, config=config, out_dir=out)
     assert outcome.phase == "ERROR"
     assert outcome.error is not None
+    assert outcome.error.suggested_config == {}, "what it would suggest was tried"
     document = load(out, "job")
     assert document["phase"] == "ERROR"
     assert document["error"]["code"].startswith("astrometry.")
