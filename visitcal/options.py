@@ -14,6 +14,7 @@ __all__ = [
     "COMPANION_ROLES",
     "OptionError",
     "companion_files",
+    "held_references",
     "json_object",
     "key_values",
     "reference_names",
@@ -93,6 +94,23 @@ def reference_names(both: str | None, astrometry: str | None, photometry: str | 
     """What serves as reference for astrometry and for photometry; ``none`` where nothing was given."""
     default = both if both is not None else "none"
     return {"astrometry": astrometry or default, "photometry": photometry or default}
+
+
+def held_references(both: str | None, astrometry: str | None, photometry: str | None) -> dict[str, str]:
+    """`reference_names` of a service, which opens no files of ours.
+
+    Raises
+    ------
+    OptionError
+        One is a path.
+    """
+    names = reference_names(both, astrometry, photometry)
+    for name in names.values():
+        if "/" in name:
+            raise OptionError(
+                f"{name} is a file: give it to the service by `visitcal refcat put NAME {name}`, and name it"
+            )
+    return names
 
 
 def token_of(path: Path | None) -> str | None:

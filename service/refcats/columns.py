@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -41,6 +42,8 @@ _POSITION: dict[str, tuple[str, tuple[str, ...]]] = {
     "epoch": ("yr", ("epoch", "ref_epoch", "Epoch")),
 }
 _FLAGS = ("photometric", "resolved", "variable")
+#: Columns that a refusal names.
+_LISTED = 20
 _REQUIRED = ("ra", "dec")
 _PHOTOMETRY = re.compile(r"^(?P<band>.+?)_(?P<kind>mag|mag_?[eE]rr(or)?|flux|flux_?[eE]rr(or)?)$")
 #: Gaia's fluxes are electrons per second; these are the AB magnitudes of one.
@@ -174,7 +177,8 @@ def plan_columns(
     if not bands:
         raise RefcatError(
             "refcat.missing_column",
-            "the file has no magnitude or flux: name one <band>_mag (AB) or <band>_flux (nJy), or map it",
+            "the file has no magnitude or flux: name one <band>_mag (AB) or <band>_flux (nJy), or map it; "
+            f"there are {_listed(units)}",
             columns=list(units),
         )
     unknown = sorted(set(offsets) - set(bands))
@@ -182,6 +186,11 @@ def plan_columns(
         raise RefcatError("refcat.bad_mapping", f"magnitude offset for a band that is not there: {', '.join(unknown)}")
     flags = {name: mapping.get(name, name) for name in _FLAGS if mapping.get(name, name) in units}
     return ColumnPlan(columns, bands, None if "epoch" in columns else epoch, flags)
+
+
+def _listed(names: Iterable[str]) -> str:
+    first = [f"{name:.60}" for name in islice(names, _LISTED + 1)]
+    return ", ".join(first[:_LISTED]) + (", ..." if len(first) > _LISTED else "")
 
 
 def _positions(units: Mapping[str, str], mapping: Mapping[str, str]) -> dict[str, tuple[str, float]]:

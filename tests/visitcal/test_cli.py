@@ -14,7 +14,7 @@ import pytest
 from visitcal import cli
 from visitcal.client import Client
 from visitcal.grammar.options import column_mapping
-from visitcal.options import OptionError, json_object, key_values, reference_names
+from visitcal.options import OptionError, held_references, json_object, key_values, reference_names
 
 HEAVY = (
     "numpy",
@@ -89,6 +89,9 @@ def test_reference_names() -> None:
     assert reference_names("gaia", None, None) == {"astrometry": "gaia", "photometry": "gaia"}
     assert reference_names("gaia", None, "ps1") == {"astrometry": "gaia", "photometry": "ps1"}
     assert reference_names(None, "gaia", None) == {"astrometry": "gaia", "photometry": "none"}
+    assert held_references("gaia", None, None) == reference_names("gaia", None, None)
+    with pytest.raises(OptionError, match=r"visitcal refcat put NAME out/gaia\.parquet"):
+        held_references(None, "gaia", "out/gaia.parquet")
 
 
 def serve_script(monkeypatch: pytest.MonkeyPatch, answers: dict[str, httpx.Response]) -> list[httpx.Request]:

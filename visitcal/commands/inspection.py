@@ -10,7 +10,7 @@ from rich.table import Table
 from visitcal.commands.connection import connected
 from visitcal.display import number
 from visitcal.exit_codes import EXIT_OK, EXIT_REFUSED
-from visitcal.options import OptionError, key_values, reference_names
+from visitcal.options import OptionError, held_references, key_values
 
 if TYPE_CHECKING:
     import argparse
@@ -35,7 +35,7 @@ def _inspected_remotely(options: argparse.Namespace) -> InspectionDocument:
     with connected(options) as client:
         return client.inspect(
             options.file,
-            references=reference_names(options.refcat, options.astrometry, options.photometry),
+            references=held_references(options.refcat, options.astrometry, options.photometry),
             instrument=options.instrument,
             preset=options.preset,
             metadata=key_values(options.set_metadata),

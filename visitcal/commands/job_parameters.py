@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from visitcal.options import json_object, key_values, reference_names
+from visitcal.options import held_references, json_object, key_values
 
 if TYPE_CHECKING:
     import argparse
@@ -23,7 +23,7 @@ def config_of(options: argparse.Namespace) -> dict[str, Any]:
 def parameters_of(options: argparse.Namespace) -> dict[str, Any]:
     """Keyword arguments of `Client.submit` and `Client.submit_batch`."""
     return {
-        "references": reference_names(options.refcat, options.astrometry, options.photometry),
+        "references": held_references(options.refcat, options.astrometry, options.photometry),
         "preset": options.preset,
         "instrument": options.instrument,
         "config": config_of(options),

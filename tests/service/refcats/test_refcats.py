@@ -293,6 +293,13 @@ def test_unusable_tables_are_refused(
     assert refcats.list_catalogs(tmp_path / "store") == []
 
 
+def test_a_refusal_names_the_columns_that_there_are(tmp_path: Path) -> None:
+    path = tmp_path / "t.parquet"
+    pq.write_table(pa.table({name: [1.0] for name in ("ra", "dec", *(f"c{n}" for n in range(19)))}), path)
+    with pytest.raises(refcats.RefcatError, match=r"no magnitude or flux.*; there are ra, dec, c0, .*, c17, \.\.\.$"):
+        refcats.ingest(path, name="t", store_dir=tmp_path / "store")
+
+
 def test_units_and_offsets_are_applied(tmp_path: Path) -> None:
     table = Table({"RAJ2000": [10.0, 11.0] * u.hourangle, "DEJ2000": [-600.0, 60.0] * u.arcmin})
     table["Vmag"] = np.array([15.0, 99.0])
