@@ -20,6 +20,7 @@ logger = logging.getLogger("api.access")
 
 #: Asked every few seconds by machines; their lines would hide the others.
 PROBES = frozenset({"/healthz", "/readyz", "/metrics"})
+STATIC = "/static/"  # of a page come a dozen
 UNKNOWN_ROUTE = "unknown"
 CLIENT_GONE = 499
 
@@ -64,7 +65,7 @@ class Observation:
         path = quote(scope["path"], safe="/:@!$&'()*+,;=-._~")
         client = scope["client"][0] if scope.get("client") else "-"
         logger.log(
-            logging.DEBUG if route in PROBES else logging.INFO,
+            logging.DEBUG if route in PROBES or scope["path"].startswith(STATIC) else logging.INFO,
             "%s %s %s %d %.3f s",
             client,
             scope["method"],

@@ -223,6 +223,7 @@ def test_lines_of_a_request_have_its_id(tmp_path: Path, lines: io.StringIO, monk
         house.client.get("/v1/refcats", headers={"X-Request-Id": "r-17"})
         house.client.get("/v1/jobs/a%0Ab?secret=1")
         house.client.get("/healthz")
+        house.client.get("/static/icon.svg")
     access = [line for line in documents(lines) if line["logger"] == "api.access"]
     assert [(line["route"], line["status"]) for line in access] == [("/v1/refcats", 500), ("/v1/jobs/{job_id}", 422)]
     assert "secret" not in access[1]["message"], "no query"
