@@ -11,13 +11,13 @@ export const hasEnded = (job) => ENDED.has(job.phase);
 export class Follower {
   /** @param onState called with "live", "reconnecting" or "" (nothing to follow). */
   constructor(onState = () => {}) {
-    this.jobs = new Map(); // id -> {onJob, timer, asked}
+    this.jobs = new Map(); // id -> {onJob, timer, asked, isAsking, isOld}
     this.onState = onState;
     document.addEventListener("visibilitychange", () => this.#connect());
   }
 
   follow(id, onJob) {
-    this.jobs.set(id, { onJob, timer: null, asked: 0 });
+    this.jobs.set(id, { onJob, timer: null, asked: 0, isAsking: false, isOld: false });
     this.#connect();
     this.#ask(id);
   }
@@ -53,13 +53,17 @@ export class Follower {
   #soon(id) {
     const entry = this.jobs.get(id);
     if (!entry || entry.timer !== null) return;
+    if (entry.isAsking) {
+      entry.isOld = true; // the answer that is on its way may be of before
+      return;
+    }
     entry.timer = setTimeout(() => this.#ask(id), Math.max(entry.asked + CALM_MS - Date.now(), 0));
   }
 
   async #ask(id) {
     const entry = this.jobs.get(id);
     if (!entry) return;
-    entry.asked = Date.now();
+    Object.assign(entry, { asked: Date.now(), timer: null, isAsking: true, isOld: false });
     try {
       const job = await call("GET", `/v1/jobs/${id}`);
       entry.onJob(job);
@@ -68,6 +72,7 @@ export class Follower {
         this.#connect();
       }
     } catch { /* the next event or poll asks again */ }
-    entry.timer = null;
+    entry.isAsking = false;
+    if (entry.isOld) this.#soon(id);
   }
 }

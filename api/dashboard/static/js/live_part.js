@@ -16,6 +16,8 @@ class LivePart {
     this.kinds = element.dataset.kinds.split(" ");
     this.asked = Date.now();
     this.timer = null;
+    this.isFetching = false;
+    this.isOld = false;
     document.addEventListener("visibilitychange", () => (document.hidden ? this.sleep() : this.wake()));
     if (!document.hidden) this.wake(false);
   }
@@ -42,16 +44,21 @@ class LivePart {
 
   soon() {
     if (this.timer !== null) return;
+    if (this.isFetching) {
+      this.isOld = true; // the answer that is on its way may be of before
+      return;
+    }
     this.timer = setTimeout(() => this.fetch(), Math.max(this.asked + CALM_MS - Date.now(), 0));
   }
 
   async fetch() {
-    this.asked = Date.now();
+    Object.assign(this, { asked: Date.now(), timer: null, isFetching: true, isOld: false });
     const isBusy = this.element.querySelector(".htmx-request") !== null; // a button of it was just pressed
     if (!isBusy && !document.hidden) {
       await htmx.ajax("GET", this.element.dataset.live, { source: this.element, target: this.element }).catch(() => {});
     }
-    this.timer = null;
+    this.isFetching = false;
+    if (this.isOld) this.soon();
   }
 }
 

@@ -17,6 +17,8 @@ const query = () => location.search;
 
 let asked = 0;
 let timer = null;
+let isAsking = false;
+let isOld = false; // the answer that is on its way may be of before
 let told = 0;
 let stream = null;
 let drawing = null;
@@ -24,17 +26,23 @@ let drawn = 0;
 
 function soon() {
   if (timer !== null || document.hidden) return;
+  if (isAsking) {
+    isOld = true;
+    return;
+  }
   timer = setTimeout(refresh, Math.max(asked + CALM_MS - Date.now(), 0));
 }
 
 async function refresh() {
   asked = Date.now();
+  [timer, isAsking, isOld] = [null, true, false];
   try {
     const answer = await fetch(root.dataset.part + query(), { headers: { "HX-Request": "true" } });
     if (answer.status === 401) return location.reload();
     if (answer.ok) take(new DOMParser().parseFromString(await answer.text(), "text/html"));
   } catch { /* the next event or poll asks again */ } finally {
-    timer = null;
+    isAsking = false;
+    if (isOld) soon();
   }
 }
 
