@@ -32,8 +32,8 @@ __all__ = [
     "session_cookie",
 ]
 
-#: Answered to anybody: they tell whether the service works, and nothing else.
-PUBLIC = frozenset({"/healthz", "/readyz", "/uws/availability", "/uws/capabilities", "/login"})
+#: Answered to anybody: they tell whether the service works, and what it can be asked, and nothing else.
+PUBLIC = frozenset({"/healthz", "/readyz", "/uws/availability", "/uws/capabilities", "/login", "/docs"})
 #: What is not of one owner.
 ADMIN = frozenset({"/metrics"})
 #: Where a change needs no more than a valid token: the handler compares the scopes themselves.

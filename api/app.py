@@ -134,6 +134,8 @@ def create_app(settings: Settings) -> FastAPI:
         description=DESCRIPTION,
         version=package_version(),
         license_info={"name": "BSD-3-Clause"},
+        docs_url=None,  # the page of the dashboard, which needs no other host
+        redoc_url=None,
         lifespan=partial(opened, settings=settings, registry=registry),
         dependencies=[Depends(authorize), Depends(refuse_unknown_parameters)],
     )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from api.dashboard import (
     compare,
     failure,
+    interface,
     job,
     job_layers,
     job_stars,
@@ -26,7 +27,21 @@ if TYPE_CHECKING:
 
 __all__ = ["PAGES", "install"]
 
-PAGES = (tonight, job, job_layers, job_stars, queue, upload, failure, rerun, compare, refcats, tokens, session)
+PAGES = (
+    tonight,
+    job,
+    job_layers,
+    job_stars,
+    queue,
+    upload,
+    failure,
+    rerun,
+    compare,
+    refcats,
+    tokens,
+    session,
+    interface,
+)
 
 
 def install(app: FastAPI) -> None:

@@ -208,4 +208,11 @@ def test_openapi_is_whole(client: TestClient) -> None:
 
 
 def test_docs_are_served(client: TestClient) -> None:
-    assert client.get("/docs").status_code == 200
+    page = client.get("/docs")
+    addresses = re.findall(r'(?:src|href|data-url)="([^"]+)"', page.text)
+    assert len(addresses) >= 5
+    for address in addresses:  # of this host: what runs here acts with the session of whoever looks
+        assert address.startswith("/")
+        assert client.get(address).status_code == 200
+    assert "script-src 'self';" in page.headers["content-security-policy"]
+    assert client.get("/redoc").status_code == 404

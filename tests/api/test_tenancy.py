@@ -335,7 +335,7 @@ def test_the_pages_of_a_stranger_show_nothing_and_change_nothing(town: Town) -> 
 
 def test_pages_lead_who_has_no_token_to_the_login(town: Town) -> None:
     for method, path, names, _queries in page_routes():
-        if path == "/login":
+        if path in ("/login", "/docs"):
             continue
         address = path.format(**dict.fromkeys(names, "x"))
         answer = town.house.client.request(method, address, follow_redirects=False)
