@@ -23,7 +23,9 @@ def main(exposure: str, refcat: str) -> None:
             print(f"seeing {reached.summary['psfSigma']:.2f} px, {len(reached.psf_stars)} stars")
             return
         print(f"zero point {result.summary['zeroPoint']:.3f}, seeing {result.summary['psfSigma']:.2f} px")
-        brightest = result.table(columns=["ra", "dec", "psfMag"], where="!base_PsfFlux_flag", order="psfMag")[:3]
+        brightest = result.table(
+            columns=["ra", "dec", "psfMag"], where="detect_isPrimary,!base_PsfFlux_flag", order="psfMag"
+        )[:3]
         print(brightest)
         star = brightest[0]
         stamp = result.cutout(float(star["ra"]), float(star["dec"]), 10.0)  # 10 arcsec

@@ -19,4 +19,4 @@ while [ "$phase" = QUEUED ] || [ "$phase" = EXECUTING ]; do
 done
 echo "$job $phase"
 curl --fail --silent --show-error \
-    "$url/v1/jobs/$job/catalogs/stars?format=csv&columns=ra,dec,psfMag&order=psfMag" | head -n 4
+    "$url/v1/jobs/$job/catalogs/stars?format=csv&columns=ra,dec,psfMag&where=detect_isPrimary&order=psfMag" | head -n 4

@@ -36,7 +36,12 @@ def main(exposure: Path, refcat: str) -> None:
             print(document["error"]["code"], document["error"]["message"])
         stars = http.get(
             f"/v1/jobs/{document['id']}/catalogs/stars",
-            params={"columns": "ra,dec,psfMag", "where": "!base_PsfFlux_flag", "order": "psfMag", "limit": 3},
+            params={
+                "columns": "ra,dec,psfMag",
+                "where": "detect_isPrimary,!base_PsfFlux_flag",
+                "order": "psfMag",
+                "limit": 3,
+            },
         )
         for star in stars.raise_for_status().json()["items"]:
             print(f"{star['ra']:.5f} {star['dec']:+.5f} {star['psfMag']:.3f}")

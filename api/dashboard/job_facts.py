@@ -216,7 +216,7 @@ def figures(summary: Mapping[str, Any], metadata: Mapping[str, Any]) -> list[Fig
             metadata.get("star_count"),
             0,
             "",
-            "rows of the star catalogue, sky sources among them",
+            "rows of the star catalogue without places of empty sky; a blend counts beside its parts",
             _said("{} for the zero point", metadata.get("zero_point_n_stars")),
         ),
     ]

@@ -44,7 +44,8 @@ _FLAGS = {
     "base_PixelFlags_flag_saturatedCenter": "saturated",
 }
 _BRIGHTEST = "-base_PsfFlux_instFlux"  # a run that failed has no magnitudes
-_WITHOUT_SKY = "!sky_source"
+#: A blend stands beside its parts in the catalogue: the same light twice.
+_STARS = "!sky_source,deblend_nChild=0"
 
 
 @router.get("/jobs/{job_id}/stars")
@@ -77,7 +78,7 @@ def _page(services: Services, job: JobRecord, order: str, words: str) -> Catalog
     stored = services.storage.jobs.product(job, product, "parquet")
     if stored is None:
         raise missing_product(job, product)
-    where = f"sourceId={words}" if words.isdecimal() else ",".join(filter(None, (_WITHOUT_SKY, words)))
+    where = f"sourceId={words}" if words.isdecimal() else ",".join(filter(None, (_STARS, words)))
     with services.storage.blobs.local_copy(stored.sha256) as path, CatalogFile(path) as file:
         names = [name for name in (*COLUMNS, *_FLAGS) if _is_there(file, name)]
         choice = Choice(columns=",".join(names), where=where, order=order)

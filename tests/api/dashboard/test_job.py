@@ -17,7 +17,7 @@ from service.exposure.summary import summary_fields
 from service.jobs.configuration import resolved_config
 from service.jobs.outcome import JobError
 from service.storage.records import Phase, StageRecord
-from tests.api.conftest import OWNER, House, fits_bytes, open_house
+from tests.api.conftest import OWNER, House, fits_bytes, open_house, stars
 from tests.api.dashboard.conftest import log_in, token_of
 from tests.api.test_images import OFFSET, STARS, exposure, product_files, wcs
 from tests.api.test_reruns import sweep
@@ -351,6 +351,16 @@ def test_the_table_begins_with_the_brightest_stars(house: House) -> None:
     assert [row["sourceId"] for row in rows[:3]] == ["1024", "1023", "1022"]
     assert rows[0]["base_PsfFlux_instFlux"] == "240"
     assert (rows[-1]["sourceId"], rows[-1]["base_PsfFlux_instFlux"]) == ("1007", "–")
+
+
+def test_the_light_of_a_blend_is_in_the_table_once(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    catalog = stars()
+    catalog["deblend_nChild"][24] = 2
+    catalog["sky_source"][23] = True
+    monkeypatch.setattr("tests.api.conftest.stars", lambda: catalog)
+    job_id = house.completed()
+    assert [row["sourceId"] for row in star_rows(house, job_id)[:2]] == ["1022", "1021"]
+    assert [row["sourceId"] for row in star_rows(house, job_id, "?q=1024")] == ["1024"]
 
 
 def test_the_table_is_sorted_and_searched(house: House) -> None:
