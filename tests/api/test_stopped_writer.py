@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from api import app
+from api import lifespan
 from tests.api.conftest import open_house
 
 WRITER = """
@@ -24,7 +24,7 @@ time.sleep(600)
 
 
 def test_writes_are_refused_soon_and_reads_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(app, "_WRITE_PATIENCE", 0.5)
+    monkeypatch.setattr(lifespan, "_WRITE_PATIENCE", 0.5)
     with open_house(tmp_path) as house:
         job_id = house.submit()["id"]
         body = {"exposures": [house.upload()], "force": True}

@@ -149,7 +149,7 @@ def test_a_failed_run_has_the_numbers_up_to_its_end(completed):
     loader = scenes.references(exposure, stars)
     overrides = {
         "do_adaptive_threshold_detection": variant == "adaptive",
-        "measure_aperture_correction": {"signal_to_noise_min": 1e6},
+        "measure_aperture_correction": {"signal_to_noise_min": 1e6, "min_stars": 0},
     }
     result = CalibrateImage(resolve_config("generic", overrides)).run([exposure], References(loader, loader))
     assert result.metadata["failure"]["type"] == "MeasureApCorrError"
