@@ -101,7 +101,9 @@ class Inspector:
         record = stored.get(scope, name) or self._remote.get(name) or stored.get(shared, name)
         if record is None:
             return References(name, None)
-        return References(name, tuple(record.info["bands"]) if isinstance(record, RefcatRecord) else record.bands)
+        if isinstance(record, RefcatRecord):
+            return References(name, tuple(record.info["bands"]), record.info)
+        return References(name, record.bands)
 
 
 def report(

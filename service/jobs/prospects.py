@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from service.refcats.coverage import is_far
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -37,10 +39,13 @@ class References:
         How it was named.
     bands : tuple of str or None
         Its passbands; None where it is not there.
+    info : mapping or None
+        What its ingest noted; None where only its host knows.
     """
 
     name: str
     bands: tuple[str, ...] | None
+    info: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +107,10 @@ def _matched(inspection: Inspection, references: References | None, use: str) ->
         )
     if "wcs" in inspection.missing:
         return Prospect(possible=False, reason="the pointing is not known", remedy=LACKS["wcs"][1])
+    ra, dec = (inspection.values.get(name) for name in ("ra", "dec"))
+    if references.info is not None and ra is not None and dec is not None and is_far(references.info, ra, dec):
+        reason = f"{references.name} has no stars around RA {ra:.3f}, Dec {dec:.3f}"
+        return Prospect(possible=False, reason=reason, remedy="another catalogue, or metadata ra, dec (deg)")
     return _YES
 
 

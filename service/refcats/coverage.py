@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-__all__ = ["cells", "covered_cells", "covers"]
+__all__ = ["cells", "covered_cells", "covers", "is_far"]
 
 #: Finest cells that are noted: 1.8 deg, a cell or so of the field of a camera; the whole sky has 12 288 of them.
 _ORDER = 5
@@ -73,3 +73,23 @@ def covers(info: Mapping[str, Any], ra: float, dec: float) -> bool:
         if pixels[order] == pixel:
             return True
     return False
+
+
+def is_far(info: Mapping[str, Any], ra: float, dec: float, radius: float = 2.0) -> bool:
+    """Whether no cell with stars is within a distance: more than a pointing is off by, and than a camera sees.
+
+    Parameters
+    ----------
+    info : mapping
+        As for `covered_cells`.
+    ra, dec : float
+        Position in degrees, ICRS.
+    radius : float
+        Distance in degrees.
+    """
+    held = set(covered_cells(info))
+    for order in {order for order, _ in held}:
+        near = hpgeom.query_circle(1 << order, ra, dec, radius, inclusive=True)
+        if any((order, int(pixel)) in held for pixel in near):
+            return False
+    return True

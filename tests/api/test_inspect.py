@@ -171,6 +171,17 @@ def test_an_image_behind_what_was_sent_is_not_called_missing(house, tmp_path):
     assert "headers alone" in found["problem"]["message"]
 
 
+def test_a_catalogue_of_another_part_of_the_sky_promises_nothing(house):
+    with_references(house)
+    found = inspect(house, on_the_sky(FILTER="r"), references="ours", metadata=json.dumps({"ra": 200.0, "dec": -40.0}))
+    assert found["can"]["astrometry"] == {
+        "possible": False,
+        "reason": "ours has no stars around RA 200.000, Dec -40.000",
+        "remedy": "another catalogue, or metadata ra, dec (deg)",
+    }
+    assert not found["can"]["photometry"]["possible"]
+
+
 def test_prospects_follow_references_and_band(house):
     with_references(house)
     data = on_the_sky()

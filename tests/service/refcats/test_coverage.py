@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from service.exposure.sky_region import healpix_index
-from service.refcats.coverage import cells, covered_cells, covers
+from service.refcats.coverage import cells, covered_cells, covers, is_far
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -57,3 +57,11 @@ def test_of_older_catalogues_the_files_tell() -> None:
     info = {"partitions": [{"order": 0, "pixel": pixel, "n_rows": 3}]}
     assert covered_cells(info) == [(0, pixel)]
     assert covers(info, 150.0, 2.2)
+
+
+def test_a_field_beside_the_stars_is_not_far_and_one_beyond_is() -> None:
+    info = {"coverage": cells([healpix_index(np.array([150.0]), np.array([2.2]))])}
+    assert not is_far(info, 150.0, 2.2)
+    assert not is_far(info, 151.5, 2.2)
+    assert is_far(info, 157.0, 2.2)  # the cell ends within 1.8 deg
+    assert is_far({"coverage": []}, 150.0, 2.2)
