@@ -130,6 +130,28 @@ SUMMARY_SCHEMA = httpx.Response(
 )
 
 
+@pytest.mark.parametrize(
+    ("given", "is_warned"), [([], True), (["--refcat", "none"], False), (["--refcat", "x"], False)]
+)
+def test_submit_without_references_says_what_goes_without(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    given: list[str],
+    is_warned: bool,
+) -> None:
+    (tmp_path / "a.fits").write_bytes(b"SIMPLE")
+    serve_script(
+        monkeypatch,
+        {
+            "PUT /v1/exposures": httpx.Response(201, json={"id": "exp_1"}),
+            "POST /v1/jobs": httpx.Response(202, json=finished()),
+        },
+    )
+    assert cli.main(["submit", str(tmp_path / "a.fits"), *given]) == 0
+    assert ("no references are named" in capsys.readouterr().err) == is_warned
+
+
 def test_submit_and_wait_prints_stages_and_statistics(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

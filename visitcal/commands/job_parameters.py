@@ -9,7 +9,9 @@ from visitcal.options import held_references, json_object, key_values
 if TYPE_CHECKING:
     import argparse
 
-__all__ = ["changes_of", "config_of", "parameters_of"]
+    from visitcal.output import Output
+
+__all__ = ["changes_of", "config_of", "parameters_of", "warn_of_no_references"]
 
 
 def config_of(options: argparse.Namespace) -> dict[str, Any]:
@@ -33,6 +35,17 @@ def parameters_of(options: argparse.Namespace) -> dict[str, Any]:
         "time_limit_s": options.time_limit,
         "callback": getattr(options, "callback", None),
     }
+
+
+def warn_of_no_references(options: argparse.Namespace, output: Output) -> None:
+    """Say on standard error what goes without where no catalogue is named: a night of it would be a pity."""
+    is_named = any((options.refcat, options.astrometry, options.photometry))
+    if not is_named and not output.is_json:  # there standard error is for problem documents
+        output.complain(
+            "no references are named: there will be no fitted WCS and no zero point; --refcat NAME takes one "
+            "(visitcal refcat list), --refcat none says that this is meant",
+            "yellow",
+        )
 
 
 def changes_of(options: argparse.Namespace) -> dict[str, Any]:

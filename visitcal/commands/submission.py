@@ -9,7 +9,7 @@ from visitcal.client import ADDRESSES, Client
 from visitcal.commands.batches import submit_batch
 from visitcal.commands.connection import connected
 from visitcal.commands.following import print_result, wait_for
-from visitcal.commands.job_parameters import changes_of, parameters_of
+from visitcal.commands.job_parameters import changes_of, parameters_of, warn_of_no_references
 from visitcal.commands.many_files import submit_many
 from visitcal.display import upload_bar
 from visitcal.exit_codes import EXIT_FAILED, EXIT_OK
@@ -36,6 +36,7 @@ def run(options: argparse.Namespace, output: Output) -> int:
 
 
 def _submit(client: Client, options: argparse.Namespace, output: Output) -> int:
+    warn_of_no_references(options, output)
     if options.batch:
         return submit_batch(client, options, output)
     if options.snaps and len(options.files) != SNAPS:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from visitcal.commands.connection import connected
 from visitcal.commands.following import follow_hint
-from visitcal.commands.job_parameters import parameters_of
+from visitcal.commands.job_parameters import parameters_of, warn_of_no_references
 from visitcal.exit_codes import EXIT_OK
 from visitcal.options import OptionError
 from visitcal.watch.folder import PATTERNS, Folder
@@ -36,6 +36,7 @@ def run(options: argparse.Namespace, output: Output) -> int:
     folder = Folder(options.folder, options.pattern or PATTERNS, is_recursive=options.recursive, settle=options.settle)
     state = options.state or default_path(options.folder)
     parameters = {**parameters_of(options), "force": options.force}
+    warn_of_no_references(options, output)
     with Memory(state) as memory, connected(options, retries=0) as client:
         watcher = Watcher(client, options.folder, folder, memory, parameters, output, uploads=options.uploads)
         if memory.is_new and not options.all and (count := watcher.leave_alone_what_is_there()):
