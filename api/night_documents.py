@@ -70,10 +70,10 @@ def night_document(night: Night, exposures: Sequence[NightExposure], cursor: str
 
 
 def trends_document(night: Night) -> TrendsDocument:
-    """All that was measured in a night, by instrument and band."""
+    """All that was measured in exposures that are done, by instrument and band; a failure has no accepted figures."""
     groups: dict[Group, list[NightExposure]] = {}
     for exposure in reversed(night.counted):
-        if exposure.figures:
+        if exposure.figures and exposure.state == "done":
             groups.setdefault(exposure.group, []).append(exposure)
     series = [
         SeriesDocument(
