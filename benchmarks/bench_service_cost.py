@@ -69,40 +69,61 @@ def calibrate(task: Task) -> JobOutcome:
 
 
 class Service:
-    """An API and a worker in a directory, and their processes' CPU."""
+    """An API and workers of one slot in a directory, and their processes' CPU.
 
-    def __init__(self, directory: Path) -> None:
+    Parameters
+    ----------
+    directory : Path
+        Where they keep everything.
+    workers : int
+        Worker processes.
+    database_url : str, optional
+        A database with the tables of the service; by default files of SQLite.
+    """
+
+    def __init__(self, directory: Path, *, workers: int = 1, database_url: str | None = None) -> None:
         self._settings = Settings(
             data_dir=directory / "data",
             kernel_cache_dir=Path(os.environ.get("NUMBA_CACHE_DIR", REPO / ".numba_cache")),
             task="benchmarks.bench_service_cost:calibrate",
             embedded_worker=False,
+            slots=1,
+            database_url=database_url,
         )
         environment = self._settings.environment()
         self.server = ServerProcess(self._settings.data_dir, directory / "server.log", environment=environment)
         self.server.start()
-        with (directory / "worker.log").open("wb") as log:
-            command = [sys.executable, "-m", "service.jobs.worker", str(os.getpid())]
-            self._worker = subprocess.Popen(command, cwd=REPO, env=os.environ | environment, stderr=log)
-        while b"is ready" not in (directory / "worker.log").read_bytes():
-            if self._worker.poll() is not None:
-                raise SystemExit((directory / "worker.log").read_text())
-            time.sleep(0.2)
+        self._workers = [_ready_worker(directory / f"worker{n}.log", environment) for n in range(workers)]
+
+    @property
+    def n_workers(self) -> int:
+        """How many run."""
+        return len(self._workers)
 
     def cpu(self) -> dict[str, float]:
-        """Seconds used so far by each process."""
-        worker = psutil.Process(self._worker.pid)
-        children = worker.children(recursive=True)
-        return {
-            "api": sum(psutil.Process(self.server.pid).cpu_times()[:2]),
-            "worker": sum(worker.cpu_times()[:2]),
-            "child": sum(sum(child.cpu_times()[:2]) for child in children),
-        }
+        """Seconds used so far by each kind of process."""
+        workers = [psutil.Process(worker.pid) for worker in self._workers]
+        children = [child for worker in workers for child in worker.children(recursive=True)]
+        kinds = {"api": [psutil.Process(self.server.pid)], "worker": workers, "child": children}
+        return {name: sum(sum(process.cpu_times()[:2]) for process in found) for name, found in kinds.items()}
 
     def close(self) -> None:
-        self._worker.terminate()
-        self._worker.wait()
+        for worker in self._workers:
+            worker.terminate()
+            worker.wait()
         self.server.stop()
+
+
+def _ready_worker(log: Path, environment: dict[str, str]) -> subprocess.Popen[bytes]:
+    """A worker process that waits for jobs."""
+    command = [sys.executable, "-m", "service.jobs.worker", str(os.getpid())]
+    with log.open("wb") as stream:
+        worker = subprocess.Popen(command, cwd=REPO, env=os.environ | environment, stderr=stream)
+    while b"is ready" not in log.read_bytes():
+        if worker.poll() is not None:
+            raise SystemExit(log.read_text())
+        time.sleep(0.2)
+    return worker
 
 
 def main() -> None:

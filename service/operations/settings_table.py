@@ -9,15 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import SecretStr
 
+from service.operations.marked_text import with_marked_text
 from service.settings import Settings
 
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
 
-__all__ = ["BEGIN", "END", "settings_table", "with_table"]
-
-BEGIN = "<!-- settings: begin -->\n"
-END = "<!-- settings: end -->\n"
+__all__ = ["settings_table", "with_table"]
 
 
 def settings_table() -> str:
@@ -37,11 +35,7 @@ def with_table(text: str) -> str:
     ValueError
         It has no marks.
     """
-    before, _, rest = text.partition(BEGIN)
-    _, found, after = rest.partition(END)
-    if not found:
-        raise ValueError("the document has no marks for the table")
-    return f"{before}{BEGIN}{settings_table()}{END}{after}"
+    return with_marked_text(text, "settings", settings_table())
 
 
 def _default(field: FieldInfo) -> str:

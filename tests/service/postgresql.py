@@ -21,13 +21,14 @@ from service.settings import Settings
 class PostgresServer:
     """A server that listens on a Unix socket in a directory of its own alone; it can be stopped and started."""
 
-    def __init__(self, binaries: Path, root: Path, who: dict[str, int]) -> None:
-        self._binaries, self._root, self._who = binaries, root, who
+    def __init__(self, binaries: Path, root: Path, who: dict[str, int], *, fsync: bool = False) -> None:
+        self._binaries, self._root, self._who, self._fsync = binaries, root, who, "on" if fsync else "off"
         self._run("initdb", "-D", root / "data", "-U", "visitcal", "-A", "trust", "-E", "UTF8")
         self._template: str | None = None
 
     def start(self) -> None:
-        options = f"-c listen_addresses='' -c unix_socket_directories={self._root} -c fsync=off -c max_connections=200"
+        names = {"listen_addresses": "''", "unix_socket_directories": self._root, "max_connections": 200}
+        options = " ".join(f"-c {name}={value}" for name, value in (names | {"fsync": self._fsync}).items())
         self._run("pg_ctl", "-D", self._root / "data", "-l", self._root / "log", "-o", options, "-w", "start")
 
     def stop(self, mode: str = "immediate") -> None:
@@ -80,7 +81,7 @@ def _server_user() -> dict[str, int]:
 
 
 @contextmanager
-def running_server() -> Iterator[PostgresServer]:
+def running_server(*, fsync: bool = False) -> Iterator[PostgresServer]:
     binaries = _pg_bin()
     if binaries is None:
         pytest.skip("no PostgreSQL server binaries")
@@ -89,7 +90,7 @@ def running_server() -> Iterator[PostgresServer]:
         root = Path(directory)
         if who:
             os.chown(root, who["user"], who["group"])
-        server = PostgresServer(binaries, root, who)
+        server = PostgresServer(binaries, root, who, fsync=fsync)
         server.start()
         try:
             yield server

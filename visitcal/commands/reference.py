@@ -7,15 +7,14 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from service.operations.marked_text import with_marked_text
 from visitcal.grammar import leaves, parser
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["BEGIN", "END", "commands_reference", "with_reference"]
+__all__ = ["commands_reference", "with_reference"]
 
-BEGIN = "<!-- commands: begin -->\n"
-END = "<!-- commands: end -->\n"
 #: Examples name files and jobs that are not there: a test parses them instead of running them.
 MARK = "<!-- run: parsed -->\n"
 #: Every command has these.
@@ -37,11 +36,7 @@ def with_reference(text: str) -> str:
     ValueError
         It has no marks.
     """
-    before, _, rest = text.partition(BEGIN)
-    _, found, after = rest.partition(END)
-    if not found:
-        raise ValueError("the document has no marks for the reference")
-    return f"{before}{BEGIN}\n{commands_reference()}\n{END}{after}"
+    return with_marked_text(text, "commands", f"\n{commands_reference()}\n")
 
 
 def _section(leaf: argparse.ArgumentParser) -> str:
