@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numba import njit
 
-from service.calibration.kernels.statistics import clipped_moments, gather, moments, quantiles
+from service.calibration.kernels.statistics import clipped_moments, moments, quantiles
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -17,25 +17,65 @@ __all__ = ["CLIPPED_MEAN", "MEAN", "MEDIAN", "cell_statistics"]
 MEAN, MEDIAN, CLIPPED_MEAN = 0, 1, 2
 
 
+_ALL_GOOD = np.uint64(0x0101010101010101)
+
+
 @njit(cache=True, nogil=True)
-def _gather_scaled(
+def _append_good(
+    row: NDArray[np.float32],
+    mask: NDArray[np.int32],
+    bad: np.int32,
+    words: NDArray[np.uint64],
+    out: NDArray[np.float32],
+    n: int,
+) -> int:
+    """Finite pixels of a row without a bad bit, into ``out`` from ``n`` on; returns where they end.
+
+    Masks come in patches: pixels go by eights, and one comparison of a word says whether all or none of them count.
+    ``words`` holds a byte a pixel.
+    """
+    good = words.view(np.uint8)
+    for x in range(row.size):
+        good[x] = (abs(row[x]) < np.float32(np.inf)) & ((mask[x] & bad) == 0)
+    for word in range(row.size // 8):
+        first = 8 * word
+        if words[word] == _ALL_GOOD:
+            for x in range(8):
+                out[n + x] = row[first + x]
+            n += 8
+        elif words[word] != 0:
+            for x in range(8):
+                out[n] = row[first + x]
+                n += good[first + x]
+    for x in range(row.size // 8 * 8, row.size):
+        out[n] = row[x]
+        n += good[x]
+    return n
+
+
+@njit(cache=True, nogil=True)
+def _gather_strip(
     image: NDArray[np.float32],
     mask: NDArray[np.int32],
     bad: np.int32,
     ratio: NDArray[np.float32],
-    y0: int,
-    y1: int,
-    x0: int,
-    x1: int,
+    x_edges: NDArray[np.int64],
     out: NDArray[np.float32],
-) -> int:
-    """Like `gather`, of image times ratio."""
-    n = 0
-    for y in range(y0, y1):
-        for x in range(x0, x1):
-            out[n] = image[y, x] * ratio[y, x]
-            n += (mask[y, x] & bad) == 0 and abs(out[n]) < np.inf
-    return n
+) -> NDArray[np.int64]:
+    """Good pixels of every cell of a strip of the image, times the ratio; row by row as they lie in memory."""
+    count = np.zeros(x_edges.size - 1, np.int64)
+    scaled = np.empty(ratio.shape[1], np.float32)
+    words = np.empty(out.shape[1] // 8 + 1, np.uint64)
+    for y in range(image.shape[0]):
+        row = image[y]
+        if ratio.size:
+            for x in range(row.size):
+                scaled[x] = row[x] * ratio[y, x]
+            row = scaled
+        for i in range(count.size):
+            first, last = x_edges[i], x_edges[i + 1]
+            count[i] = _append_good(row[first:last], mask[y, first:last], bad, words, out[i], count[i])
+    return count
 
 
 @njit(cache=True, nogil=True)
@@ -72,17 +112,13 @@ def cell_statistics(
     value = np.full((ny, nx), np.nan, np.float32)
     stderr = np.full((ny, nx), np.nan, np.float32)
     count = np.zeros((ny, nx), np.int64)
-    # cells differ by one pixel at most
-    scratch = np.empty((y_edges[ny] // ny + 2) * (x_edges[nx] // nx + 2), np.float32)
+    # cells differ by one pixel at most; one element more than there are pixels, see `_append_good`
+    values = np.empty((nx, (y_edges[ny] // ny + 1) * (x_edges[nx] // nx + 1) + 1), np.float32)
     for j in range(ny):
-        y0, y1 = y_edges[j], y_edges[j + 1]
+        strip = slice(y_edges[j], y_edges[j + 1])
+        part = ratio[strip] if ratio.size else ratio
+        count[j] = _gather_strip(image[strip], mask[strip], bad, part, x_edges, values)
         for i in range(nx):
-            x0, x1 = x_edges[i], x_edges[i + 1]
-            if ratio.size:
-                n = _gather_scaled(image, mask, bad, ratio, y0, y1, x0, x1, scratch)
-            else:
-                n = gather(image, mask, bad, y0, y1, x0, x1, scratch)
-            count[j, i] = n
-            if n > 0:
-                value[j, i], stderr[j, i] = _statistic(scratch[:n], statistic, num_sigma, num_iter)
+            if count[j, i] > 0:
+                value[j, i], stderr[j, i] = _statistic(values[i, : count[j, i]], statistic, num_sigma, num_iter)
     return value, stderr, count

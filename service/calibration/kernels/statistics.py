@@ -10,60 +10,12 @@ from numba import njit
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["clipped_moments", "gather", "moments", "quantiles", "sort_in_place"]
+__all__ = ["clipped_moments", "moments", "quantiles", "sort_in_place"]
 
 _BINS = 1024
-_SAMPLE = 256
+_SAMPLE = 64
+_FEW = 512  # values that are sorted at once
 _IQR_TO_STDEV = 0.741301109252801
-
-
-@njit(cache=True, nogil=True, fastmath={"reassoc"})
-def _n_bad(
-    image: NDArray[np.float32],
-    mask: NDArray[np.int32],
-    bad: np.int32,
-) -> int:
-    """Number of pixels of one row that are masked or not finite."""
-    n = 0
-    for x in range(image.size):
-        n += not abs(image[x]) < np.inf
-    for x in range(mask.size):
-        n += (mask[x] & bad) != 0
-    return n
-
-
-@njit(cache=True, nogil=True)
-def gather(
-    image: NDArray[np.float32],
-    mask: NDArray[np.int32],
-    bad: np.int32,
-    y0: int,
-    y1: int,
-    x0: int,
-    x1: int,
-    out: NDArray[np.float32],
-) -> int:
-    """Finite pixels of rows [y0, y1) and columns [x0, x1) without a bad bit, into ``out``; returns their number.
-
-    A mask of size 0 stands for no mask. ``out`` needs one element more than there are pixels.
-    """
-    n = 0
-    no_mask = np.zeros(0, np.int32)
-    for y in range(y0, y1):
-        row = image[y, x0:x1]
-        row_mask = mask[y, x0:x1] if mask.size else no_mask
-        if _n_bad(row, row_mask, bad) == 0:
-            for x in range(row.size):
-                out[n + x] = row[x]
-            n += row.size
-            continue
-        for x in range(row.size):
-            out[n] = row[x]  # written always and kept by the count: no branch to mispredict
-            good = abs(row[x]) < np.inf
-            if row_mask.size:
-                good &= (row_mask[x] & bad) == 0
-            n += good
-    return n
 
 
 @njit(cache=True, nogil=True)
@@ -84,27 +36,29 @@ def sort_in_place(values: NDArray[Any]) -> None:
 
 
 @njit(cache=True, nogil=True)
-def _sort_into_bins(
-    values: NDArray[np.float32],
-    bins: NDArray[np.int32],
-    counts: NDArray[np.int32],
-) -> None:
-    """Bin of each value: monotone in the value whatever the range, which a subsample decides."""
-    stride = (values.size // min(_SAMPLE, values.size // 32)) | 1
-    sample = np.empty((values.size + stride - 1) // stride, np.float32)
-    for i in range(sample.size):
-        sample[i] = values[i * stride]
+def _range(values: NDArray[np.float32]) -> tuple[np.float32, np.float32]:
+    """Where most values lie, from a subsample: its middle half and as much on either side."""
+    stride = (values.size // _SAMPLE) | 1
+    sample = values[::stride].copy()
     sort_in_place(sample)
-    margin = sample.size // 50
-    low, high = sample[margin], sample[sample.size - 1 - margin]
+    low, high = sample[sample.size // 4], sample[-1 - sample.size // 4]
+    width = high - low
+    return (low - width, high + width) if width > 0 else (sample[0], sample[-1])
+
+
+@njit(cache=True, nogil=True)
+def _sort_into_bins(values: NDArray[np.float32], bins: NDArray[np.uint16]) -> NDArray[np.int32]:
+    """Bin of each value, monotone in the value whatever the range, and the counts of the bins."""
+    counts = np.zeros((4, _BINS), np.int32)
+    low, high = _range(values)
     scale = np.float32(_BINS - 2) / (high - low) if high > low else np.float32(0.0)
     if not 0 < scale < np.inf:  # one value, or a range beyond float32, in which 0 times infinity is no bin
         bins[:] = 1
         counts[0, 1] = values.size
-        return
+        return counts[0]
     top, bottom, one = np.float32(_BINS - 2), np.float32(-1.0), np.float32(1.0)
     for i in range(values.size):
-        bins[i] = np.int32(min(max((values[i] - low) * scale, bottom), top) + one)
+        bins[i] = np.uint16(np.int32(min(max((values[i] - low) * scale, bottom), top) + one))
     even = values.size // 4 * 4
     for i in range(0, even, 4):  # four tables: equal neighbours do not wait for each other
         counts[0, bins[i]] += 1
@@ -113,45 +67,30 @@ def _sort_into_bins(
         counts[3, bins[i + 3]] += 1
     for i in range(even, values.size):
         counts[0, bins[i]] += 1
+    return counts[0] + counts[1] + counts[2] + counts[3]
 
 
 @njit(cache=True, nogil=True)
 def _values_at(values: NDArray[np.float32], ranks: NDArray[np.int64]) -> NDArray[np.float32]:
     """Elements of the sorted ``values`` at some ranks, by one histogram and a sort of the bins that matter."""
-    n = values.size
-    result = np.empty(ranks.size, np.float32)
-    if n <= 2 * _SAMPLE:
-        ordered = values.copy()
-        sort_in_place(ordered)
-        for k in range(ranks.size):
-            result[k] = ordered[ranks[k]]
-        return result
-    bins = np.empty(n, np.int32)
-    counts = np.zeros((4, _BINS), np.int32)
-    _sort_into_bins(values, bins, counts)
-    wanted = np.zeros(_BINS, np.int64)
-    skipped = np.zeros(ranks.size, np.int64)  # values below the bin of a rank that are not picked
-    before = n_skipped = n_wanted = 0
-    for b in range(_BINS):
-        in_bin = np.int64(counts[0, b]) + counts[1, b] + counts[2, b] + counts[3, b]
-        for k in range(ranks.size):
-            if before <= ranks[k] < before + in_bin:
-                wanted[b] = 1
-                skipped[k] = n_skipped
-        before += in_bin
-        if wanted[b]:
-            n_wanted += in_bin
-        else:
-            n_skipped += in_bin
-    picked = np.empty(n_wanted + 1, np.float32)
-    n_picked = 0
-    for i in range(n):
-        picked[n_picked] = values[i]
-        n_picked += wanted[bins[i]]
-    sort_in_place(picked[:n_wanted])
-    for k in range(ranks.size):
-        result[k] = picked[ranks[k] - skipped[k]]
-    return result
+    if values.size <= _FEW:
+        picked = values.copy()
+        sort_in_place(picked)
+        return picked[ranks]
+    bins = np.empty(values.size, np.uint16)
+    counts = _sort_into_bins(values, bins)
+    upto = np.cumsum(counts)
+    bin_of = np.searchsorted(upto, ranks, side="right")
+    wanted = np.zeros(_BINS, np.uint8)
+    wanted[bin_of] = 1
+    picked = np.empty(np.sum(counts * wanted) + 1, np.float32)
+    n = 0
+    for i in range(values.size):
+        picked[n] = values[i]  # written always and kept by the count: no branch to mispredict
+        n += wanted[bins[i]]
+    sort_in_place(picked[:n])
+    left_out = np.cumsum(counts * (1 - wanted))
+    return picked[ranks - left_out[bin_of]]
 
 
 @njit(cache=True, nogil=True)
