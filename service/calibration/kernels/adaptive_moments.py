@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numba import njit
 
+from service.calibration.kernels.gaussian_sums import LANES, WORK_ROWS, gaussian_sums
 from service.calibration.kernels.noise_replacement import NoiseReplacedPlane, hide_source, show_source
 
 if TYPE_CHECKING:
@@ -30,51 +31,7 @@ _MAX_ITERATIONS = 400
 _MAX_MOMENT = 8000.0
 _MAX_SHIFT = 15.0
 _MAX_STEP = 0.25
-_MAX_EXPONENT = 40.0  # the weight is below 3e-9 beyond
 _MAX_REACH = 672  # px: no weight of an iteration that can succeed goes beyond, whatever the footprint
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def _weighted_sums(
-    stamp: NDArray[np.float64],
-    x0: float,
-    y0: float,
-    w: tuple[float, float, float],
-    sums: NDArray[np.float64],
-) -> None:
-    """Sums of weight times value times 1, x, y, xx, yy, xy about (x0, y0); w is the inverse matrix xx, yy, xy."""
-    height, width = stamp.shape
-    sums[:] = 0.0
-    half_height = np.sqrt(_MAX_EXPONENT * w[0] / (w[0] * w[1] - w[2] * w[2]))
-    step = np.exp(-w[0])
-    for row in range(max(0, int(np.ceil(y0 - half_height))), min(height - 1, int(np.floor(y0 + half_height))) + 1):
-        dy = row - y0
-        middle = -w[2] * dy / w[0]
-        spread = np.sqrt(max(middle * middle - (w[1] * dy * dy - _MAX_EXPONENT) / w[0], 0.0))
-        first = max(0, int(np.ceil(x0 + middle - spread)))
-        last = min(width - 1, int(np.floor(x0 + middle + spread)))
-        if first > last:
-            continue
-        # along a row the logarithm of the weight is quadratic, so the weight follows from two multiplications a pixel
-        dx = first - x0
-        weight = np.exp(-0.5 * (w[0] * dx * dx + 2.0 * w[2] * dx * dy + w[1] * dy * dy))
-        ratio = np.exp(-(w[0] * (dx + 0.5) + w[2] * dy))
-        s0 = sx = sxx = 0.0
-        line = stamp[row, first : last + 1]
-        for k in range(len(line)):
-            value = weight * line[k]
-            s0 += value
-            sx += value * dx
-            sxx += value * dx * dx
-            dx += 1.0
-            weight *= ratio
-            ratio *= step
-        sums[0] += s0
-        sums[1] += sx
-        sums[2] += s0 * dy
-        sums[3] += sxx
-        sums[4] += s0 * dy * dy
-        sums[5] += sx * dy
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -85,10 +42,12 @@ def _clamp(value: float) -> float:
 @njit(cache=True, nogil=True, error_model="numpy")
 def _adapt(
     stamp: NDArray[np.float64],
+    finite: bool,
     x_start: float,
     y_start: float,
     sigma: float,
     precision: float,
+    work: NDArray[np.float64],
     sums: NDArray[np.float64],
     out: NDArray[np.float64],
 ) -> bool:
@@ -104,7 +63,8 @@ def _adapt(
         determinant = xx * yy - xy * xy
         if not (determinant > 0.0 and xx > 0.0):
             return False
-        _weighted_sums(stamp, x, y, (yy / determinant, xx / determinant, -xy / determinant), sums)
+        inverse = (yy / determinant, xx / determinant, -xy / determinant)
+        gaussian_sums(stamp, finite, x, y, inverse, work, sums)
         if sums[0] == 0.0 or not np.isfinite(sums[0]):
             return False
         minor = 0.5 * (xx + yy - np.hypot(xx - yy, 2.0 * xy))
@@ -146,16 +106,25 @@ def _store(
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
+def _blank(height: int, width: int) -> NDArray[np.float64]:
+    """Zeros of the next larger size that `gaussian_sums` takes."""
+    return np.zeros(((height + 1) // 2 * 2, (width + LANES - 1) // LANES * LANES))
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
 def _stamp(
     image: NDArray[np.float32], mask: NDArray[np.int32], bad_bits: int, x0: int, y0: int, x1: int, y1: int
-) -> NDArray[np.float64]:
-    """Copy of a box, ends included, with 0 in place of bad pixels."""
-    stamp = np.zeros((y1 - y0 + 1, x1 - x0 + 1))
+) -> tuple[NDArray[np.float64], bool]:
+    """Copy of a box, ends included, with 0 in place of bad pixels, and whether it is finite."""
+    stamp = _blank(y1 - y0 + 1, x1 - x0 + 1)
+    excess = 0.0
     for row in range(y0, y1 + 1):
-        for column in range(x0, x1 + 1):
-            if not mask[row, column] & bad_bits:
-                stamp[row - y0, column - x0] = image[row, column]
-    return stamp
+        values, bits, line = image[row, x0 : x1 + 1], mask[row, x0 : x1 + 1], stamp[row - y0]
+        for k in range(len(values)):
+            value = np.float64(0.0 if bits[k] & bad_bits else values[k])
+            line[k] = value
+            excess += value - value  # NaN from the first pixel on that is not finite
+    return stamp, excess == 0.0
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -198,6 +167,7 @@ def measure_source_moments(
     """
     height, width = plane.work.shape
     sums, out = np.empty(6), np.empty(5)
+    work = np.empty((WORK_ROWS, 2 * (_MAX_REACH + LANES)))
     for i in rows:
         x_low, y_low = max(boxes[i, 0], 0), max(boxes[i, 1], 0)
         x_high, y_high = min(boxes[i, 2], width - 1), min(boxes[i, 3], height - 1)
@@ -212,8 +182,8 @@ def measure_source_moments(
             x_low, y_low = max(x_low, int(x) - _MAX_REACH), max(y_low, int(y) - _MAX_REACH)
             x_high, y_high = min(x_high, int(x) + _MAX_REACH), min(y_high, int(y) + _MAX_REACH)
             show_source(plane, i)
-            stamp = _stamp(plane.work, mask, bad_bits, x_low, y_low, x_high, y_high)
-            found = _adapt(stamp, x - x_low, y - y_low, sigmas[i], precision, sums, out)
+            stamp, finite = _stamp(plane.work, mask, bad_bits, x_low, y_low, x_high, y_high)
+            found = _adapt(stamp, finite, x - x_low, y - y_low, sigmas[i], precision, work, sums, out)
             _store(found, out, -x_low, -y_low, values[i], flags[i])
         hide_source(plane, i)  # also one without moments: its noise comes to lie on top
 
@@ -234,11 +204,14 @@ def measure_psf_moments(
     """
     height, width = stamps.shape[1:]
     x, y = float(width // 2), float(height // 2)
-    sums, out = np.empty(6), np.empty(5)
+    stamp = _blank(height, width)
+    work, sums, out = np.empty((WORK_ROWS, stamp.shape[1])), np.empty(6), np.empty(5)
     for k in range(len(rows)):
         i = rows[k]
         if not sigmas[i] > 0.0:
             flags[i, _NO_PSF] = flags[i, _FAILURE] = True
             continue
-        found = _adapt(stamps[k].astype(np.float64), x, y, sigmas[i], precision, sums, out)
+        stamp[:height, :width] = stamps[k]
+        finite = np.isfinite(stamps[k]).all()
+        found = _adapt(stamp, finite, x, y, sigmas[i], precision, work, sums, out)
         _store(found, out, x, y, values[i], flags[i])
