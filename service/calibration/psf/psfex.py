@@ -9,12 +9,12 @@ import numpy as np
 
 from service.calibration.errors import PsfexNoGoodStarsError, PsfexNoStarsError, PsfexTooFewGoodStarsError
 from service.calibration.psf.candidates import downsample_candidates, extract_stamps, position_context
+from service.calibration.psf.compiled import CompiledPsfexPsf
 from service.calibration.psf.gaussian import FWHM_PER_SIGMA
 from service.calibration.psf.psfex_fit import PsfexFit
 from service.calibration.psf.star_selector import widths
 from service.calibration.psf.star_stamps import StarStamps
 from service.calibration.statistics import plane_statistics
-from service.exposure.psf import PsfexPsf
 from service.exposure.psf.psfex import monomials
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from service.calibration.psf.candidates import Stamps
     from service.exposure.catalog import SourceCatalog
     from service.exposure.exposure import Exposure
+    from service.exposure.psf import PsfexPsf
 
 __all__ = ["determine_psf", "polynomial_degree", "stamp_size"]
 
@@ -93,7 +94,7 @@ def determine_psf(
     fit = PsfexFit(_sample(exposure, catalog, stamps, config), basis, fwhm, config)
     fit.run()
     average = float(x.mean()), float(y.mean())
-    psf = PsfexPsf(fit.components.astype(np.float32), offset, scale, average, round(1.0 / config.sampling_size))
+    psf = CompiledPsfexPsf(fit.components.astype(np.float32), offset, scale, average, round(1.0 / config.sampling_size))
     return psf, stamps.rows[fit.used]
 
 

@@ -88,19 +88,8 @@ class PsfexPsf(Psf):
         """Stamps drawn at the sub-pixel position, unit sum; see `Psf.images`."""
         x, y = positions(x, y)
         ix, iy = pixel_index(x), pixel_index(y)
-        terms = self._terms(x, y)
-        _, grid_height, grid_width = self.components.shape
-        flat = self.components.reshape(len(self.components), -1)
-        result = np.empty((len(x), self.height, self.width), np.float32)
         step = self.oversampling
-        for start in range(0, len(x), _CHUNK):
-            part = slice(start, start + _CHUNK)
-            grids = (terms[part] @ flat).reshape(-1, grid_height, grid_width)
-            rows = lanczos_matrices(step * (iy[part] - y[part]), grid_height, self.height, step)
-            columns = lanczos_matrices(step * (ix[part] - x[part]), grid_width, self.width, step)
-            stamps = result[part]
-            np.matmul(np.matmul(rows, grids), columns.transpose(0, 2, 1), out=stamps)
-            stamps /= stamps.sum(axis=(1, 2))[:, None, None]
+        result = self._drawn(self._terms(x, y), step * (ix - x), step * (iy - y))
         x0 = (ix - self.width // 2).astype(np.int32)
         y0 = (iy - self.height // 2).astype(np.int32)
         return result, x0, y0
@@ -127,6 +116,23 @@ class PsfexPsf(Psf):
             (float(header["PSFAVGX"]), float(header["PSFAVGY"])),
             int(header["PSFOVER"]),
         )
+
+    def _drawn(
+        self, terms: NDArray[np.float32], shift_x: NDArray[np.float64], shift_y: NDArray[np.float64]
+    ) -> NDArray[np.float32]:
+        """Stamps of unit sum whose centre pixels read at shifts, in grid pixels, from the centre of the grid."""
+        _, grid_height, grid_width = self.components.shape
+        flat = self.components.reshape(len(self.components), -1)
+        result = np.empty((len(terms), self.height, self.width), np.float32)
+        for start in range(0, len(terms), _CHUNK):
+            part = slice(start, start + _CHUNK)
+            grids = (terms[part] @ flat).reshape(-1, grid_height, grid_width)
+            rows = lanczos_matrices(shift_y[part], grid_height, self.height, self.oversampling)
+            columns = lanczos_matrices(shift_x[part], grid_width, self.width, self.oversampling)
+            stamps = result[part]
+            np.matmul(np.matmul(rows, grids), columns.transpose(0, 2, 1), out=stamps)
+            stamps /= stamps.sum(axis=(1, 2))[:, None, None]
+        return result
 
     def _terms(self, x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float32]:
         u = (x - self.context_offset[0]) / self.context_scale[0]
