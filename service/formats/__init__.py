@@ -9,7 +9,7 @@ from service.formats.errors import FormatError
 from service.formats.footprints import read_footprints, write_footprints
 from service.formats.headers import ReadLimits
 from service.formats.metadata import METADATA_KEYS, VALUE_UNITS, MetadataKey
-from service.formats.preview import preview_png
+from service.formats.preview import background_png, preview_png
 from service.formats.reader import Inspection, ReadResult, inspect, read_exposure
 from service.formats.write import (
     read_background,
@@ -30,6 +30,7 @@ __all__ = [
     "MetadataKey",
     "ReadLimits",
     "ReadResult",
+    "background_png",
     "inspect",
     "preview_png",
     "read_background",

@@ -18,6 +18,7 @@ from service.exposure.geometry import Box
 from service.exposure.photo_calib import PhotoCalib
 from service.exposure.summary import ExposureSummaryStats, summary_fields
 from service.formats.errors import FormatError
+from service.formats.fits_stream import Cell
 from service.formats.headers import card_value, header_value
 
 if TYPE_CHECKING:
@@ -53,18 +54,20 @@ _FORMATS = {"f4": "E", "f8": "D", "i8": "K", "i4": "J", "b1": "L"}
 
 def write_state(stream: FitsStream, name: str, header: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> None:
     """A one-row table with an array in each column and the scalars in its header."""
-    columns = []
-    for key, values in arrays.items():
-        array = np.atleast_1d(np.asarray(values))
-        dimensions = f"({','.join(str(n) for n in array.shape[::-1])})"
-        if array.dtype.kind == "U":
-            width = max(1, array.dtype.itemsize // 4)
-            kind, dimensions = f"{array.size * width}A", f"({width},{array.size})"
-            cell = array.astype(f"S{width}").reshape(1, -1)
-        else:
-            kind, cell = f"{array.size}{_FORMATS[array.dtype.str[1:]]}", array[None]
-        columns.append(fits.Column(name=key, format=kind, dim=dimensions if array.size else None, array=cell))
-    stream.table(name, columns, header)
+    stream.row(name, [_cell(key, np.atleast_1d(np.asarray(values))) for key, values in arrays.items()], header)
+
+
+def _cell(name: str, array: NDArray[Any]) -> Cell:
+    if array.dtype.kind == "U":
+        width = max(1, array.dtype.itemsize // 4)
+        data = array.astype(f"S{width}").tobytes()
+        return Cell(name, f"{array.size * width}A", data, f"({width},{array.size})" if array.size else "")
+    if array.dtype.kind == "b":
+        data = np.where(array, b"T", b"F").tobytes()
+    else:
+        data = array.astype(array.dtype.newbyteorder(">")).tobytes()
+    dimensions = f"({','.join(str(n) for n in array.shape[::-1])})"
+    return Cell(name, f"{array.size}{_FORMATS[array.dtype.str[1:]]}", data, dimensions if array.size else "")
 
 
 def read_state(source: FitsSource, hdu: HduHeader) -> tuple[fits.Header, dict[str, NDArray[Any]]]:
@@ -106,7 +109,7 @@ def read_table(source: FitsSource, hdu: HduHeader) -> Any:
 def write_json(stream: FitsStream, name: str, document: Mapping[str, Any]) -> None:
     """A table whose only cell is a JSON text."""
     text = json.dumps(_encoded(document), ensure_ascii=True, allow_nan=False)
-    stream.table(name, [fits.Column(name=_JSON_COLUMN, format=f"{len(text)}A", array=[text])])
+    stream.row(name, [Cell(_JSON_COLUMN, f"{len(text)}A", text.encode("ascii"))])
 
 
 def read_json(source: FitsSource, hdu: HduHeader) -> dict[str, Any]:
@@ -234,12 +237,12 @@ def read_backgrounds(source: FitsSource, hdus: Sequence[HduHeader]) -> Backgroun
 
 def write_summary(stream: FitsStream, summary: ExposureSummaryStats) -> None:
     """One row with every statistic, in double precision."""
-    columns = []
+    cells = []
     for declared in summary_fields():
-        value = getattr(summary, declared.name)
-        kind = "K" if declared.dtype == "i4" else f"{declared.length}D"
-        columns.append(fits.Column(name=declared.name, format=kind, unit=declared.unit or None, array=[value]))
-    stream.table("SUMMARY", columns)
+        kind, dtype = ("K", ">i8") if declared.dtype == "i4" else (f"{declared.length}D", ">f8")
+        data = np.asarray(getattr(summary, declared.name), dtype).tobytes()
+        cells.append(Cell(declared.name, kind, data, unit=declared.unit))
+    stream.row("SUMMARY", cells)
 
 
 def read_summary(source: FitsSource, hdu: HduHeader) -> ExposureSummaryStats:

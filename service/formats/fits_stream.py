@@ -2,57 +2,59 @@
 
 from __future__ import annotations
 
-import io
-import math
 import warnings
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 from astropy.io import fits
 from astropy.utils.exceptions import AstropyWarning
 
+from service.formats.cards import card_texts, header_bytes, make_header, plain_card
 from service.formats.headers import BLOCK
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
-__all__ = ["Cards", "FitsStream", "make_header"]
+__all__ = ["Cell", "FitsStream"]
 
-Cards = "Mapping[str, Any]"
-
-_CHUNK_BYTES = 4 << 20
+_CHUNK_BYTES = 1 << 18  # stays in the cache while it is converted, hashed and written
 _BITPIX = {"f4": -32, "f8": -64, "i4": 32, "i2": 16, "u1": 8, "i8": 64}
+#: Of the structure of a file or a table; what the cards of others say of it is left out.
+_STRUCTURE = {"SIMPLE", "XTENSION", "BITPIX", "NAXIS", "EXTEND", "PCOUNT", "GCOUNT", "GROUPS", "BSCALE", "BZERO"}
+_STRUCTURE |= {"TFIELDS"}
 
 
-def make_header(cards: Mapping[str, Any]) -> fits.Header:
-    """Header of the cards that FITS can hold; undefined, endless and unprintable values are left out."""
-    header = fits.Header()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", AstropyWarning)  # long keywords become HIERARCH
-        for key, value in cards.items():
-            plain = _plain(value)
-            if plain is None or not key.isascii() or not key.strip():
-                continue
-            try:
-                card = fits.Card(key if len(key) <= 8 and " " not in key else f"HIERARCH {key}", plain)
-                str(card)  # formats it, which fails for what does not fit
-                header.append(card, end=True)
-            except (ValueError, fits.VerifyError):
-                continue
-    return header
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """A column of a table that has one row.
 
+    Parameters
+    ----------
+    name : str
+        Of the column.
+    format : str
+        As FITS writes it: ``"12D"``.
+    data : bytes
+        Big-endian.
+    dimensions : str
+        As FITS writes them, ``"(4,3)"``; empty for none.
+    unit : str
+        Of the values; may be empty.
+    """
 
-def _plain(value: Any) -> str | int | float | bool | None:
-    if isinstance(value, np.generic):
-        value = value.item()
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, str):
-        text = value.encode("ascii", "replace").decode().replace("\n", " ")
-        return text if text.isprintable() else None
-    return value if isinstance(value, bool | int) else None
+    name: str
+    format: str
+    data: bytes
+    dimensions: str = ""
+    unit: str = ""
+
+    def cards(self, number: int) -> dict[str, str]:
+        """Description of the column, as the table's ``number``-th."""
+        about = {"TTYPE": self.name, "TFORM": self.format, "TUNIT": self.unit, "TDIM": self.dimensions}
+        return {f"{key}{number}": value for key, value in about.items() if value}
 
 
 class FitsStream:
@@ -69,46 +71,54 @@ class FitsStream:
 
     def primary(self, cards: Mapping[str, Any]) -> None:
         """The first header, without pixels."""
-        header = fits.Header([("SIMPLE", True, "conforms to FITS"), ("BITPIX", 8), ("NAXIS", 0), ("EXTEND", True)])
-        header.extend(make_header(cards), unique=False, end=True)
-        self._header(header)
+        structure = [("SIMPLE", True, "conforms to FITS"), ("BITPIX", 8, ""), ("NAXIS", 0, ""), ("EXTEND", True, "")]
+        self._header(structure, cards)
 
     def image(
         self, name: str, plane: NDArray[Any], cards: Mapping[str, Any] | None = None, *, as_primary: bool = False
     ) -> None:
         """An image extension of the plane's own type; without a name where ``name`` is empty."""
         kind = plane.dtype.str[1:]
-        first = ("SIMPLE", True) if as_primary else ("XTENSION", "IMAGE")
-        header = fits.Header([first, ("BITPIX", _BITPIX[kind]), ("NAXIS", plane.ndim)])
-        header.extend([(f"NAXIS{i + 1}", n) for i, n in enumerate(plane.shape[::-1])], strip=False)
-        if as_primary:
-            header["EXTEND"] = True
-        else:
-            header.extend([("PCOUNT", 0), ("GCOUNT", 1)], strip=False)
+        structure: list[tuple[str, Any, str]] = [("SIMPLE", True, "") if as_primary else ("XTENSION", "IMAGE", "")]
+        structure += [("BITPIX", _BITPIX[kind], ""), ("NAXIS", plane.ndim, "")]
+        structure += [(f"NAXIS{i + 1}", n, "") for i, n in enumerate(plane.shape[::-1])]
+        structure += [("EXTEND", True, "")] if as_primary else [("PCOUNT", 0, ""), ("GCOUNT", 1, "")]
         if name:
-            header["EXTNAME"] = name
-        header.extend(make_header(cards or {}), unique=False, end=True)
-        self._header(header)
+            structure.append(("EXTNAME", name, ""))
+        self._header(structure, cards or {})
         rows = max(1, _CHUNK_BYTES // max(1, plane[:1].nbytes))
-        written = 0
-        for start in range(0, plane.shape[0], rows):
-            written += self._stream.write(plane[start : start + rows].astype(f">{kind}").data)
-        self._stream.write(bytes(-written % BLOCK))
+        block = np.empty((min(rows, len(plane)), *plane.shape[1:]), f">{kind}")
+        for start in range(0, len(plane), rows):
+            piece = block[: len(plane) - start]
+            piece[...] = plane[start : start + rows]
+            self._stream.write(piece.data)
+        self._pad(plane.nbytes)
 
     def image_blocks(self, header: fits.Header, blocks: Iterable[NDArray[np.float32]]) -> None:
         """An image extension with a header as it stands, of float32 rows as they come."""
-        self._header(header)
-        written = sum(self._stream.write(block.astype(">f4").data) for block in blocks)
-        self._stream.write(bytes(-written % BLOCK))
+        self._stream.write(header.tostring(sep="", endcard=True, padding=True).encode("ascii"))
+        self._pad(sum(self._stream.write(block.astype(">f4").data) for block in blocks))
 
-    def table(self, name: str, columns: list[fits.Column], cards: Mapping[str, Any] | None = None) -> None:
-        """A binary table."""
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", AstropyWarning)
-            hdu = fits.BinTableHDU.from_columns(columns, header=make_header(cards or {}), name=name)
-            buffer = io.BytesIO()
-            fits.HDUList([fits.PrimaryHDU(), hdu]).writeto(buffer)
-        self._stream.write(buffer.getbuffer()[BLOCK:])  # behind the empty primary of one block
+    def row(self, name: str, cells: Sequence[Cell], cards: Mapping[str, Any] | None = None) -> None:
+        """A binary table of one row."""
+        width = sum(len(cell.data) for cell in cells)
+        structure = [
+            ("XTENSION", "BINTABLE", "binary table extension"),
+            ("BITPIX", 8, "array data type"),
+            ("NAXIS", 2, "number of array dimensions"),
+            ("NAXIS1", width, "length of dimension 1"),
+            ("NAXIS2", 1, "length of dimension 2"),
+            ("PCOUNT", 0, "number of group parameters"),
+            ("GCOUNT", 1, "number of groups"),
+            ("TFIELDS", len(cells), "number of table fields"),
+        ]
+        columns = [
+            (key, value, "") for number, cell in enumerate(cells, 1) for key, value in cell.cards(number).items()
+        ]
+        self._header([*structure, *columns], cards or {}, [("EXTNAME", name, "extension name")])
+        for cell in cells:
+            self._stream.write(cell.data)
+        self._pad(width)
 
     def table_rows(
         self,
@@ -129,14 +139,27 @@ class FitsStream:
             warnings.simplefilter("ignore", AstropyWarning)
             hdu = fits.BinTableHDU.from_columns(columns, header=make_header(cards), name=name, nrows=0)
         hdu.header["NAXIS2"] = n_rows
-        self._header(hdu.header)
+        self._stream.write(hdu.header.tostring(sep="", endcard=True, padding=True).encode("ascii"))
         width, written = int(hdu.header["NAXIS1"]), 0
         for batch in rows:
             written += self._stream.write(batch.tobytes())
         if written != n_rows * width:
             raise ValueError(f"{written} bytes for {n_rows} rows of {width}")
-        self._stream.write(bytes(-written % BLOCK))
+        self._pad(written)
 
-    def _header(self, header: fits.Header) -> None:
-        text = header.tostring(sep="", endcard=True, padding=True)
-        self._stream.write(text.encode("ascii"))
+    def _header(
+        self,
+        structure: Sequence[tuple[str, Any, str]],
+        cards: Mapping[str, Any],
+        end: Sequence[tuple[str, Any, str]] = (),
+    ) -> None:
+        """Keyword, value and comment of the cards that make the structure, and others between them."""
+        texts = [plain_card(*card) for card in (*structure, *end)]
+        if None in texts:
+            raise ValueError(f"no plain cards: {structure}")
+        kept = card_texts({key: value for key, value in cards.items() if key not in _STRUCTURE})
+        given = [text for text in texts if text is not None]
+        self._stream.write(header_bytes([*given[: len(structure)], *kept, *given[len(structure) :]]))
+
+    def _pad(self, written: int) -> None:
+        self._stream.write(bytes(-written % BLOCK))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
@@ -22,8 +22,8 @@ _SPANS = ("span_y", "span_x0", "span_x1")
 _PEAKS = ("peak_x", "peak_y", "peak_value", "peak_significance")
 
 
-def write_footprints(path: Path, catalog: SourceCatalog) -> None:
-    """Write the footprints of a catalogue; overwrites ``path``.
+def write_footprints(destination: Path | BinaryIO, catalog: SourceCatalog) -> None:
+    """Write the footprints of a catalogue; a path is overwritten.
 
     Columns: ``id``; ``span_y``, ``span_x0``, ``span_x1`` (inclusive, parent frame); ``peak_x``, ``peak_y``,
     ``peak_value`` (counts), ``peak_significance``; ``pixels`` (counts in span order, empty unless deblended).
@@ -48,7 +48,7 @@ def write_footprints(path: Path, catalog: SourceCatalog) -> None:
     peaks = (sets.peaks[:, 0], sets.peaks[:, 1], sets.peak_values, sets.peak_significance)
     columns |= {name: lists(sets.peak_offsets, values) for name, values in zip(_PEAKS, peaks, strict=True)}
     columns["pixels"] = lists(sets.pixel_offsets, sets.pixels)
-    pq.write_table(pa.table(columns), path, compression="zstd")
+    pq.write_table(pa.table(columns), destination, compression="snappy", use_dictionary=False)
 
 
 def read_footprints(path: Path) -> tuple[NDArray[np.int64], FootprintSet]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import zlib
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,11 +14,13 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL import Image
 
+    from service.exposure.background import BackgroundList
     from service.exposure.geometry import Box
     from service.formats.sections import Plane
 
 __all__ = [
     "PICTURE_TYPES",
+    "background_png",
     "binned_bits",
     "binned_plane",
     "block_bits",
@@ -30,9 +33,12 @@ __all__ = [
 #: Media types of pictures by the suffix of their addresses.
 PICTURE_TYPES = {"png": "image/png", "jpg": "image/jpeg"}
 _JPEG_QUALITY = 90
+_PREVIEW_SIDE = 1024
 
 
-def preview_png(image: NDArray[Any], *, size: int = 1024, stretch: str = "asinh", limits: Limits = "zscale") -> bytes:
+def preview_png(
+    image: NDArray[Any], *, size: int = _PREVIEW_SIDE, stretch: str = "asinh", limits: Limits = "zscale"
+) -> bytes:
     """Greyscale PNG of an image, y upwards.
 
     Parameters
@@ -57,10 +63,35 @@ def preview_png(image: NDArray[Any], *, size: int = 1024, stretch: str = "asinh"
         Unknown stretch or limits.
     """
     style = Style(stretch, limits)
-    return encode_picture(shade(block_mean(image, block_side(image.shape, size)), style), "png")
+    return encode_picture(shade(block_mean(image, block_side(image.shape, size)), style), "png", noisy=True)
 
 
-def encode_picture(picture: Image.Image, kind: str) -> bytes:
+def background_png(backgrounds: BackgroundList) -> bytes:
+    """Greyscale PNG of what was subtracted, from its least value to its largest, y upwards.
+
+    Parameters
+    ----------
+    backgrounds : BackgroundList
+        At least one; drawn some rows at a time.
+    """
+    height, width = backgrounds[0].bbox.shape
+    step = block_side((height, width), _PREVIEW_SIDE)
+    binned = np.empty((-(-height // step), -(-width // step)), np.float32)
+    stripe = np.empty((0, width), np.float32)
+    for rows, values in backgrounds.blocks():
+        if not len(stripe):
+            stripe = np.empty((len(values) * step, width), np.float32)  # whole blocks of the picture
+        first = rows.start % len(stripe)
+        filled = first + len(values)
+        stripe[first:filled] = values
+        if filled == len(stripe) or rows.stop == height:
+            means = block_mean(stripe[:filled], step)
+            first = (rows.stop - filled) // step
+            binned[first : first + len(means)] = means
+    return encode_picture(shade(binned, Style("linear", "minmax")), "png")
+
+
+def encode_picture(picture: Image.Image, kind: str, *, noisy: bool = False) -> bytes:
     """A picture as a file.
 
     Parameters
@@ -69,10 +100,13 @@ def encode_picture(picture: Image.Image, kind: str) -> bytes:
         What to write.
     kind : {"png", "jpg"}
         Of `PICTURE_TYPES`.
+    noisy : bool
+        Nothing but runs repeats in it: a search for more takes longer and finds nothing.
     """
     buffer = io.BytesIO()
     if kind == "png":
-        picture.save(buffer, "PNG", compress_level=3)
+        strategy = {"compress_type": zlib.Z_RLE} if noisy else {}
+        picture.save(buffer, "PNG", compress_level=3, **strategy)
     else:
         picture = picture.convert("RGB") if picture.mode == "P" else picture
         picture.save(buffer, "JPEG", quality=_JPEG_QUALITY, subsampling=0)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
@@ -23,7 +24,7 @@ from service.formats.fits_stream import FitsStream
 from service.formats.headers import ReadLimits
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from numpy.typing import NDArray
 
@@ -53,8 +54,17 @@ _VERSION = 1
 _TIMES = {f"{kind}-{when}" for kind in ("DATE", "MJD") for when in ("OBS", "BEG", "AVG", "END")}
 
 
+@contextmanager
+def _stream(destination: Path | BinaryIO) -> Iterator[FitsStream]:
+    if isinstance(destination, Path):
+        with destination.open("wb") as file:
+            yield FitsStream(file)
+    else:
+        yield FitsStream(destination)
+
+
 def write_exposure(
-    path: Path,
+    destination: Path | BinaryIO,
     exposure: Exposure,
     *,
     backgrounds: BackgroundList | None = None,
@@ -69,8 +79,8 @@ def write_exposure(
 
     Parameters
     ----------
-    path : Path
-        Overwritten.
+    destination : Path or binary file
+        Where to; a path is overwritten.
     exposure : Exposure
         What to write.
     backgrounds : BackgroundList, optional
@@ -83,8 +93,7 @@ def write_exposure(
     masked_image = exposure.masked_image
     geometry = _geometry_cards(masked_image.bbox, exposure.wcs)
     unit = {"BUNIT": exposure.unit}
-    with Path(path).open("wb") as file:
-        stream = FitsStream(file)
+    with _stream(destination) as stream:
         stream.primary(_primary_cards(exposure) | dict(metadata or {}) | {FORMAT_KEYWORD: _VERSION})
         stream.image("IMAGE", masked_image.image, {"EXTTYPE": "IMAGE"} | geometry | unit)
         stream.image("MASK", masked_image.mask, {"EXTTYPE": "MASK"} | geometry | _plane_cards(masked_image.planes))
@@ -164,17 +173,16 @@ def _plane_cards(planes: MaskPlanes) -> dict[str, Any]:
     return cards
 
 
-def write_mask(path: Path, masked_image: MaskedImage, wcs: Wcs | None = None) -> None:
-    """Write a mask plane with the names of its bits; overwrites ``path``."""
+def write_mask(destination: Path | BinaryIO, masked_image: MaskedImage, wcs: Wcs | None = None) -> None:
+    """Write a mask plane with the names of its bits; a path is overwritten."""
     cards = {"EXTTYPE": "MASK"} | _geometry_cards(masked_image.bbox, wcs) | _plane_cards(masked_image.planes)
-    with Path(path).open("wb") as file:
-        stream = FitsStream(file)
+    with _stream(destination) as stream:
         stream.primary({})
         stream.image("MASK", masked_image.mask, cards)
 
 
 def write_image(
-    path: Path,
+    destination: Path | BinaryIO,
     image: NDArray[np.float32],
     *,
     wcs: Wcs | None = None,
@@ -187,8 +195,8 @@ def write_image(
 
     Parameters
     ----------
-    path : Path
-        Overwritten.
+    destination : Path or binary file
+        Where to; a path is overwritten.
     image : ndarray of float32, shape (height, width)
         Pixels.
     wcs : Wcs, optional
@@ -204,16 +212,14 @@ def write_image(
 
     geometry = _geometry_cards(Box(x0, y0, image.shape[1], image.shape[0]), wcs)
     cards = {"EXTTYPE": "IMAGE"} | geometry | ({"BUNIT": unit} if unit else {})
-    with Path(path).open("wb") as file:
-        stream = FitsStream(file)
+    with _stream(destination) as stream:
         stream.primary(metadata or {})
         stream.image("IMAGE", np.asarray(image, dtype=np.float32), cards)
 
 
-def write_background(path: Path, backgrounds: BackgroundList) -> None:
-    """Write background components as upstream does: three images each, no names; overwrites ``path``."""
-    with Path(path).open("wb") as file:
-        stream = FitsStream(file)
+def write_background(destination: Path | BinaryIO, backgrounds: BackgroundList) -> None:
+    """Write background components as upstream does: three images each, no names; a path is overwritten."""
+    with _stream(destination) as stream:
         if len(backgrounds) == 0:
             stream.primary({})
         write_backgrounds(stream, backgrounds, named=False)
@@ -237,11 +243,15 @@ def read_background(path: Path) -> BackgroundList:
             raise FormatError("format.corrupt", f"the file does not hold background components: {error}") from error
 
 
-def write_photo_calib(path: Path, photo_calib: PhotoCalib) -> None:
-    """Write a calibration as JSON with the names of Rubin's fields; overwrites ``path``."""
+def write_photo_calib(destination: Path | BinaryIO, photo_calib: PhotoCalib) -> None:
+    """Write a calibration as JSON with the names of Rubin's fields; a path is overwritten."""
     values = {"calibrationMean": photo_calib.mean, "calibrationErr": photo_calib.error, "isConstant": True}
     document = values | {"zeroPoint": photo_calib.zero_point, "unit": "nJy/ct"}
-    Path(path).write_text(json.dumps(document, indent=1) + "\n")
+    text = json.dumps(document, indent=1) + "\n"
+    if isinstance(destination, Path):
+        destination.write_text(text)
+    else:
+        destination.write(text.encode())
 
 
 def read_photo_calib(path: Path) -> PhotoCalib:

@@ -57,6 +57,8 @@ class ProductFile:
         Where it lies; its last part is the name under which it is served.
     rows : int or None
         Rows, where it is a table.
+    sha256 : str or None
+        Digest of the file, hex, where it is known.
     """
 
     product: str
@@ -64,6 +66,7 @@ class ProductFile:
     media_type: str
     path: str
     rows: int | None = None
+    sha256: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO, cast
 
 from service import formats
+from service.jobs.hashed_file import HashedFile
 from service.jobs.outcome import ProductFile
 
 if TYPE_CHECKING:
@@ -33,38 +34,31 @@ class _Writer:
         file_format: str,
         media_type: str,
         suffix: str,
-        write: Callable[[Path], object],
+        write: Callable[[BinaryIO], object],
         rows: int | None = None,
     ) -> None:
         path = self.directory / f"{product}{suffix}"
-        write(path)
-        self.files.append(ProductFile(product, file_format, media_type, str(path), rows))
+        with HashedFile(path) as file:
+            write(cast("BinaryIO", file))
+        self.files.append(ProductFile(product, file_format, media_type, str(path), rows, file.sha256))
+
+    def add_fits(self, product: str, write: Callable[[BinaryIO], object]) -> None:
+        self.add(product, "fits", _FITS, ".fits", write)
+
+    def add_picture(self, product: str, png: Callable[[], bytes]) -> None:
+        self.add(product, "png", _PNG, ".png", lambda file: file.write(png()))
 
     def add_catalog(self, product: str, catalog: SourceCatalog | None) -> None:
-        if catalog is None:
-            return
-        media_type, suffix = formats.CATALOG_FORMATS["parquet"]
-        self.add(
-            product,
-            "parquet",
-            media_type,
-            suffix,
-            lambda path: formats.write_catalog(catalog, path, "parquet"),
-            len(catalog),
-        )
+        if catalog is not None:
+            self._add_table(product, len(catalog), lambda file: formats.write_catalog(catalog, file, "parquet"))
 
     def add_footprints(self, product: str, catalog: SourceCatalog | None) -> None:
-        if catalog is None or catalog.footprints is None:
-            return
+        if catalog is not None and catalog.footprints is not None:
+            self._add_table(product, len(catalog), lambda file: formats.write_footprints(file, catalog))
+
+    def _add_table(self, product: str, rows: int, write: Callable[[BinaryIO], object]) -> None:
         media_type, suffix = formats.CATALOG_FORMATS["parquet"]
-        self.add(
-            product,
-            "parquet",
-            media_type,
-            suffix,
-            lambda path: formats.write_footprints(path, catalog),
-            len(catalog),
-        )
+        self.add(product, "parquet", media_type, suffix, write, rows)
 
 
 def write_products(result: CalibrationResult, directory: Path) -> tuple[ProductFile, ...]:
@@ -85,37 +79,22 @@ def write_products(result: CalibrationResult, directory: Path) -> tuple[ProductF
     writer = _Writer(directory)
     exposure, background = result.exposure, result.background
     image, wcs = exposure.masked_image, exposure.wcs
-    writer.add(
-        "preliminary_visit_image",
-        "fits",
-        _FITS,
-        ".fits",
-        lambda path: formats.write_exposure(path, exposure, backgrounds=background, summary=result.summary),
+    name = "preliminary_visit_image"
+    writer.add_fits(
+        name, lambda file: formats.write_exposure(file, exposure, backgrounds=background, summary=result.summary)
     )
-    writer.add(
-        "preliminary_visit_image", "png", _PNG, ".png", lambda path: path.write_bytes(formats.preview_png(image.image))
-    )
+    writer.add_picture(name, lambda: formats.preview_png(image.image))
     if len(background) > 0:
         name = "preliminary_visit_image_background"
-        writer.add(name, "fits", _FITS, ".fits", lambda path: formats.write_background(path, background))
-        drawn = background.image()
-        writer.add(
-            name,
-            "png",
-            _PNG,
-            ".png",
-            lambda path: path.write_bytes(formats.preview_png(drawn, stretch="linear", limits="minmax")),
-        )
+        writer.add_fits(name, lambda file: formats.write_background(file, background))
+        writer.add_picture(name, lambda: formats.background_png(background))
     if result.mask is not None:
-        writer.add("preliminary_visit_mask", "fits", _FITS, ".fits", lambda path: formats.write_mask(path, image, wcs))
+        writer.add_fits("preliminary_visit_mask", lambda file: formats.write_mask(file, image, wcs))
     ratio = result.background_to_photometric_ratio
     if ratio is not None:
-        writer.add(
+        writer.add_fits(
             "background_to_photometric_ratio",
-            "fits",
-            _FITS,
-            ".fits",
-            lambda path: formats.write_image(path, ratio, wcs=wcs, x0=image.x0, y0=image.y0),
+            lambda file: formats.write_image(file, ratio, wcs=wcs, x0=image.x0, y0=image.y0),
         )
     writer.add_catalog("single_visit_psf_star", result.psf_stars)
     writer.add_footprints("single_visit_psf_star_footprints", result.psf_stars)
@@ -130,6 +109,6 @@ def write_products(result: CalibrationResult, directory: Path) -> tuple[ProductF
             "json",
             "application/json",
             ".json",
-            lambda path: formats.write_photo_calib(path, photo_calib),
+            lambda file: formats.write_photo_calib(file, photo_calib),
         )
     return tuple(writer.files)

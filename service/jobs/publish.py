@@ -33,7 +33,7 @@ def store_files(storage: Storage, outcome: JobOutcome) -> list[ProductRecord]:
     records = []
     for file in outcome.products:
         path = Path(file.path)
-        blob = storage.blobs.put_file(path, link=True)
+        blob = storage.blobs.put_file(path, link=True, sha256=file.sha256)
         records.append(
             ProductRecord(
                 product=file.product,

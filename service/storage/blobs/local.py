@@ -55,7 +55,7 @@ class LocalBlobStore:
         """
         return put_stream(self, chunks, max_bytes=max_bytes, expected_sha256=expected_sha256)
 
-    def put_file(self, path: Path, *, link: bool = False) -> BlobRef:
+    def put_file(self, path: Path, *, link: bool = False, sha256: str | None = None) -> BlobRef:
         """Store a file.
 
         Parameters
@@ -65,6 +65,8 @@ class LocalBlobStore:
         link : bool
             The file is complete and will not be changed again: where the file system allows, share its bytes instead of
             copying them.
+        sha256 : str, optional
+            Digest of the file, hex, of one who is trusted to know: it is not made again.
 
         Raises
         ------
@@ -77,7 +79,7 @@ class LocalBlobStore:
                 os.link(path, temporary)
             else:
                 shutil.copyfile(path, temporary)
-            reference = synced_reference(temporary)
+            reference = synced_reference(temporary, sha256)
             self.adopt(temporary, reference.sha256)
         finally:
             temporary.unlink(missing_ok=True)

@@ -82,8 +82,11 @@ class BlobStore(Protocol):
     ) -> BlobRef:
         """Store a stream of bytes; nothing is stored where a limit is passed or the digest is another."""
 
-    def put_file(self, path: Path, *, link: bool = False) -> BlobRef:
-        """Store a file, which stays where it is; ``link``: it will not change any more, and its bytes may be shared."""
+    def put_file(self, path: Path, *, link: bool = False, sha256: str | None = None) -> BlobRef:
+        """Store a file, which stays where it is.
+
+        ``link``: it will not change any more, and its bytes may be shared; ``sha256``: its digest, where that is known.
+        """
 
     def local_copy(self, sha256: str) -> AbstractContextManager[Path]:
         """The file under a path of this machine, which holds within the context."""

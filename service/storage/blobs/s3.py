@@ -108,9 +108,9 @@ class S3BlobStore:
         """Store a stream of bytes; see `service.storage.blobs.port.BlobStore.put_stream`."""
         return put_stream(self, chunks, max_bytes=max_bytes, expected_sha256=expected_sha256)
 
-    def put_file(self, path: Path, *, link: bool = False) -> BlobRef:
+    def put_file(self, path: Path, *, link: bool = False, sha256: str | None = None) -> BlobRef:
         """Store a file; where it will not change, it may become the local copy as well."""
-        reference = synced_reference(path)
+        reference = synced_reference(path, sha256)
         self._upload(path, reference.sha256)
         if link:
             self._copies.add(path, reference.sha256)

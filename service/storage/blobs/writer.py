@@ -141,9 +141,9 @@ def put_stream(
         return writer.commit(expected_sha256)
 
 
-def synced_reference(path: Path) -> BlobRef:
-    """Digest and size of a file, which is on disk when this returns."""
+def synced_reference(path: Path, sha256: str | None = None) -> BlobRef:
+    """Digest and size of a file, which is on disk when this returns; it is read where the digest is not known."""
     with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256")
+        known = sha256 or hashlib.file_digest(file, "sha256").hexdigest()
         os.fsync(file.fileno())
-        return BlobRef(digest.hexdigest(), file.tell())
+        return BlobRef(known, os.fstat(file.fileno()).st_size)

@@ -199,18 +199,30 @@ def _insert_rows(
     statement = f"INSERT INTO {quote(table.name)} ({columns}) VALUES ({marks})"  # noqa: S608 - names of our own tables
     total = 0
     for batch in batches:
-        rows = list(zip(*(_python_values(values) for values in batch.values()), strict=True))
+        rows = list(zip(*(_sqlite_values(values) for values in batch.values()), strict=True))
         connection.exec_driver_sql(statement, rows)
         total += len(rows)
     return total
 
 
-def _python_values(values: NDArray[Any]) -> list[Any]:
+def _sqlite_values(values: NDArray[Any]) -> list[Any]:
+    """Values that the driver binds as they are.
+
+    For a bool or None it looks for an adapter first, which takes longer than all the rest. SQLite makes a NaN NULL.
+    """
+    if values.dtype.kind == "b":
+        return list(values.view(np.uint8).tolist())
+    return _python_values(values, np.isinf(values) if values.dtype.kind == "f" else None)
+
+
+def _python_values(values: NDArray[Any], missing: NDArray[np.bool_] | None = None) -> list[Any]:
+    """Values of a column, with None where they are missing: by default numbers that are not finite."""
     if values.dtype.kind == "S":
         return [value.decode() for value in values.tolist()]
     if values.dtype.kind != "f":
         return list(values.tolist())
-    missing = ~np.isfinite(values)
+    if missing is None:
+        missing = ~np.isfinite(values)
     if not missing.any():
         return list(values.tolist())
     objects = values.astype(object)

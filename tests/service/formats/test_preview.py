@@ -13,6 +13,7 @@ from astropy.visualization import AsinhStretch, LogStretch, ManualInterval, Sqrt
 from PIL import Image
 
 from service import formats
+from service.exposure.background import BackgroundList, BackgroundModel
 from service.exposure.geometry import Box
 from service.formats.preview import binned_plane, block_mean
 from service.formats.sections import ImageFile
@@ -40,6 +41,15 @@ def test_stretch_is_that_of_astropy(sky: Any, stretch: str, oracle: Any) -> None
     expected = oracle(ManualInterval(90, 120)(sky)) * 255
     assert grey.shape == sky.shape
     assert np.abs(grey - expected).max() <= 1
+
+
+@pytest.mark.parametrize("shape", [(100, 80), (1030, 900), (2500, 3100)])
+def test_a_background_drawn_in_stripes_is_that_of_its_whole_plane(shape: tuple[int, int]) -> None:
+    cells = np.random.default_rng(1).normal(500, 20, (9, 8)).astype(np.float32)
+    box = Box(3, -5, shape[1], shape[0])
+    backgrounds = BackgroundList([BackgroundModel(cells, cells / 100, np.zeros(cells.shape, np.int32), box)])
+    whole = formats.preview_png(backgrounds.image(), stretch="linear", limits="minmax")
+    np.testing.assert_array_equal(pixels(formats.background_png(backgrounds)), pixels(whole))
 
 
 def test_zscale_is_that_of_astropy(sky: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ from astropy.wcs import WCS
 
 from service import formats
 from service.exposure.psf import PiffPsf, PsfexPsf
+from service.formats.fits_stream import Cell, FitsStream
 
 if TYPE_CHECKING:
     from service.exposure.background import BackgroundList
@@ -149,6 +151,43 @@ def test_writing_is_deterministic(exposure: Exposure, tmp_path: Path) -> None:
     formats.write_exposure(tmp_path / "a.fits", exposure)
     formats.write_exposure(tmp_path / "b.fits", exposure)
     assert (tmp_path / "a.fits").read_bytes() == (tmp_path / "b.fits").read_bytes()
+
+
+def test_a_table_of_one_row_is_what_astropy_writes() -> None:
+    values = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
+    columns = [
+        fits.Column("STAMPS", "24E", dim="(4,3,2)", array=values[None]),
+        fits.Column("SIGMA", "1D", unit="pix", array=[0.25]),
+        fits.Column("NAME", "5A", array=["hello"]),
+        fits.Column("N", "K", array=[7]),
+    ]
+    cards = {"PSFTYPE": "psfex", "PSFW": 41, "MEAN": 1 / 3}
+    wanted, found = io.BytesIO(), io.BytesIO()
+    table = fits.BinTableHDU.from_columns(columns, fits.Header(cards), name="PSF")
+    fits.HDUList([fits.PrimaryHDU(), table]).writeto(wanted)
+    cells = [
+        Cell("STAMPS", "24E", values.astype(">f4").tobytes(), dimensions="(4,3,2)"),
+        Cell("SIGMA", "1D", np.array(0.25, ">f8").tobytes(), unit="pix"),
+        Cell("NAME", "5A", b"hello"),
+        Cell("N", "K", np.array(7, ">i8").tobytes()),
+    ]
+    FitsStream(found).row("PSF", cells, {**cards, "NAXIS": 9, "TFIELDS": 3})
+    assert found.getvalue() == wanted.getvalue()[2880:]
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8", "i4", "i2", "u1", "i8"])
+@pytest.mark.parametrize("shape", [(3, 5), (700, 300), (1, 200_000), (5,), (2, 3, 4)])
+def test_pixels_of_any_type_and_shape(dtype: str, shape: tuple[int, ...]) -> None:
+    values = np.random.default_rng(1).integers(0, 200, shape).astype(dtype)
+    stream = io.BytesIO()
+    FitsStream(stream).image("", values, as_primary=True)
+    wanted = io.BytesIO()
+    fits.PrimaryHDU(values).writeto(wanted)
+    size = -(-values.nbytes // 2880) * 2880
+    assert stream.getvalue()[-size:] == wanted.getvalue()[-size:]
+    stream.seek(0)
+    with fits.open(stream) as hdus:
+        np.testing.assert_array_equal(hdus[0].data, values)
 
 
 def test_overrides_change_what_a_file_of_ours_says(exposure: Exposure, tmp_path: Path) -> None:

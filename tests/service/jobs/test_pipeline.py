@@ -78,6 +78,8 @@ def test_complete_run(files: dict[str, Path], simulation: Simulation, tmp_path: 
     assert [stage.name for stage in outcome.stages] == list(dict.fromkeys(stage for stage, _ in calls))
 
     stars = pq.read_table(tmp_path / "single_visit_star_unstandardized.parquet")
+    for product in outcome.products:
+        assert product.sha256 == hashlib.sha256(Path(product.path).read_bytes()).hexdigest()
     (row,) = [p for p in outcome.products if p.product == "single_visit_star_unstandardized"]
     assert row.rows == stars.num_rows > 50
     with fits.open(tmp_path / "preliminary_visit_image.fits") as hdus:

@@ -99,6 +99,18 @@ def test_file_is_stored_and_stays(blobs: BlobStore, tmp_path: Path, link: bool) 
     assert blobs.read(first.sha256) == b"content"
 
 
+@pytest.mark.parametrize("link", [True, False])
+def test_a_known_digest_is_not_made_again(
+    blobs: BlobStore, tmp_path: Path, link: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"content")
+    known = blobs.put_file(path)
+    monkeypatch.setattr("hashlib.file_digest", None)
+    assert blobs.put_file(path, link=link, sha256=known.sha256) == known
+    assert blobs.read(known.sha256) == b"content"
+
+
 @pytest.mark.parametrize("name", ["../../etc/passwd", "0" * 63, "0" * 63 + "G", "0" * 64, "", "ab/" + "0" * 61])
 def test_only_digests_are_names(blobs: BlobStore, name: str, tmp_path: Path) -> None:
     assert not blobs.exists(name)
