@@ -9,10 +9,11 @@ from numba import njit
 
 from service.calibration.kernels.deblend_fit import footprint_mask
 from service.calibration.kernels.deblend_templates import (
-    extended_region,
-    fall_outwards,
+    continue_template,
+    falling_template,
+    grown,
     is_cut_while_bright,
-    median_smoothed,
+    pixels_inside,
     symmetric_template,
 )
 
@@ -48,6 +49,8 @@ def _within(
     template: NDArray[np.float32], member: NDArray[np.bool_], x0: int, y0: int, shape: tuple[int, int]
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_], int, int]:
     """A template cut to an image of some shape, on the smallest box."""
+    if x0 >= 0 and y0 >= 0 and x0 + member.shape[1] <= shape[1] and y0 + member.shape[0] <= shape[0]:
+        return template, member, x0, y0
     low_x, low_y, high_x, high_y = member.shape[1], member.shape[0], 0, 0
     for y in range(max(0, -y0), min(member.shape[0], shape[0] - y0)):
         for x in range(max(0, -x0), min(member.shape[1], shape[1] - x0)):
@@ -59,10 +62,19 @@ def _within(
 
 
 @njit(cache=True, nogil=True)
+def _region(
+    image: NDArray[np.float32], inside: NDArray[np.bool_], x0: int, y0: int
+) -> tuple[NDArray[np.bool_], NDArray[np.float32], NDArray[np.bool_], NDArray[np.float32], int, int]:
+    """What templates are made from: a mask and its pixels, both turned, and their lower-left pixel."""
+    pixels = pixels_inside(image, inside, x0, y0)
+    return inside, pixels, inside[::-1, ::-1].copy(), pixels[::-1, ::-1].copy(), x0, y0
+
+
+@njit(cache=True, nogil=True)
 def _extended_template(
-    image: NDArray[np.float32],
-    inside: NDArray[np.bool_],
-    box: tuple[int, int],
+    parent: tuple[NDArray[np.bool_], NDArray[np.float32], NDArray[np.bool_], NDArray[np.float32], int, int],
+    larger: tuple[NDArray[np.bool_], NDArray[np.float32], NDArray[np.bool_], NDArray[np.float32], int, int],
+    shape: tuple[int, int],
     peak: tuple[int, int],
     bright: float,
     margin: int,
@@ -70,23 +82,30 @@ def _extended_template(
     smooth: bool,
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_], int, int, bool]:
     """Symmetric template of a peak, made anew from a larger region where an edge reaches ``bright`` counts."""
-    x0, y0 = box
-    height, width = inside.shape
-    pixels = image[y0 : y0 + height, x0 : x0 + width].copy()
-    template, member, left, bottom = symmetric_template(pixels, inside, peak[0] - x0, peak[1] - y0)
+    inside, pixels, turned_inside, turned_pixels, x0, y0 = parent
+    reach = (inside.shape[1], inside.shape[0])
+    at = (peak[0] - x0, peak[1] - y0)
+    template, member, left, bottom = symmetric_template(pixels, inside, turned_pixels, turned_inside, at, reach)
     left += x0
     bottom += y0
     ramped = is_cut_while_bright(template, member, bright)
     if ramped:
-        pixels, region, rx, ry = extended_region(image, inside, box, template, member, (left, bottom), margin, psf)
-        template, member, left, bottom = symmetric_template(pixels, region, peak[0] - rx, peak[1] - ry)
-        left += rx
-        bottom += ry
-        template, member, left, bottom = _within(template, member, left, bottom, image.shape)
-    if smooth:
-        template = median_smoothed(template)
-    fall_outwards(template, peak[0] - left, peak[1] - bottom)
-    return template, member, left, bottom, ramped
+        inside, pixels, turned_inside, turned_pixels, x0, y0 = larger
+        if psf.size:
+            u, v = left - margin - x0, bottom - margin - y0
+            part = slice(v, v + template.shape[0] + 2 * margin), slice(u, u + template.shape[1] + 2 * margin)
+            pixels = pixels.copy()
+            continue_template(pixels[part], inside[part], template, member, margin, psf)
+            turned_pixels = pixels[::-1, ::-1].copy()
+        reach = (member.shape[1] // 2 + margin, member.shape[0] // 2 + margin)
+        at = (peak[0] - x0, peak[1] - y0)
+        template, member, left, bottom = symmetric_template(pixels, inside, turned_pixels, turned_inside, at, reach)
+        template, member, left, bottom = _within(template, member, left + x0, bottom + y0, shape)
+    cx, cy = peak[0] - left, peak[1] - bottom
+    template, rings = falling_template(template, cx, cy, smooth)
+    low_x, low_y = max(0, cx - rings + 1), max(0, cy - rings + 1)
+    kept = slice(low_y, cy + rings), slice(low_x, cx + rings)
+    return template[kept].copy(), member[kept].copy(), left + low_x, bottom + low_y, ramped
 
 
 @njit(cache=True, nogil=True)
@@ -268,7 +287,9 @@ def split_blends(
     for f in range(n_footprints):
         first, last = peak_offsets[f], peak_offsets[f + 1]
         inside, bx, by = footprint_mask(spans[offsets[f] : offsets[f + 1]])
-        box = (bx, by)
+        box, margin = (bx, by), margins[f]
+        parent = _region(image, inside, bx, by)
+        larger = _region(image, grown(inside, margin), bx - margin, by - margin)
         total = np.zeros(inside.shape)
         boxes = np.zeros((last - first, 3), np.int64)  # x0, y0, area
         templates = [np.zeros((0, 0), np.float32) for _ in range(last - first)]
@@ -285,7 +306,7 @@ def split_blends(
                 psf = no_psf if edge_index[f] < 0 else edge_psfs[edge_index[f]]
                 peak = (int(peaks[k, 0]), int(peaks[k, 1]))
                 template, member, x0, y0, ramped[k] = _extended_template(
-                    image, inside, box, peak, bright, margins[f], psf, smooth
+                    parent, larger, image.shape, peak, bright, margin, psf, smooth
                 )
             area = _drop_empty_ends(template, member)
             if area == 0:

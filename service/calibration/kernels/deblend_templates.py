@@ -10,16 +10,86 @@ from numba import njit
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["extended_region", "fall_outwards", "is_cut_while_bright", "median_smoothed", "symmetric_template"]
+__all__ = [
+    "continue_template",
+    "falling_template",
+    "grown",
+    "is_cut_while_bright",
+    "median_smoothed",
+    "pixels_inside",
+    "symmetric_template",
+]
 
-_HALF = 2  # of the median filter
+_HALF, _SIZE = 2, 5  # of the median filter
+_SORT_COLUMN = ((0, 3), (1, 4), (0, 2), (1, 3), (0, 1), (2, 4), (1, 2), (3, 4), (2, 3))
+#: Comparisons by which, of a window with sorted columns, the median comes to this place.
+_MEDIAN = 17
+_FIND_MEDIAN = (
+    (0, 3), (1, 4), (0, 2), (1, 3), (2, 4), (3, 4), (2, 3), (5, 8), (6, 9), (5, 7),
+    (6, 8), (5, 6), (7, 9), (6, 7), (7, 8), (10, 13), (11, 14), (10, 12), (11, 13), (10, 11),
+    (12, 14), (11, 12), (13, 14), (12, 13), (15, 18), (16, 19), (15, 17), (16, 18), (15, 16), (17, 19),
+    (17, 18), (20, 23), (21, 24), (20, 22), (21, 23), (20, 21), (22, 24), (21, 22), (11, 15), (3, 7),
+    (4, 16), (17, 12), (21, 8), (15, 7), (4, 17), (16, 12), (9, 21), (16, 17), (13, 21), (9, 20),
+    (7, 16), (21, 20), (7, 4), (16, 17), (13, 21), (4, 9), (16, 13), (17, 21), (17, 9), (16, 17),
+)  # fmt: skip
+_AT_ONCE = 25  # rings that are smoothed beyond the one that is reached
 _SHADOW = 5  # length of the shadow of a pixel, and number of rings between refreshments
 _CONE = 0.3  # half the opening of a shadow, as a slope
 
 
 @njit(cache=True, nogil=True)
+def _either(row: NDArray[np.bool_], mirror: NDArray[np.bool_], seen: NDArray[np.bool_]) -> bool:
+    """Mark in ``seen`` the columns in which a row and its mirror image are both set; whether there is one."""
+    some = False
+    for x in range(row.shape[0]):
+        both = row[x] & mirror[x]
+        seen[x] |= both
+        some |= both
+    return some
+
+
+@njit(cache=True, nogil=True)
+def _reach(
+    inside: NDArray[np.bool_], turned_inside: NDArray[np.bool_], cx: int, cy: int, rx: int, ry: int
+) -> tuple[int, int]:
+    """Largest distances in x and y from the peak to a pixel that is inside together with its mirror image."""
+    height, width = inside.shape
+    seen = np.zeros(2 * rx + 1, np.bool_)
+    far_y, left, low = 0, cx - rx, width - 1 - cx - rx
+    for dy in range(ry + 1):
+        row = inside[cy + dy, left : left + 2 * rx + 1]
+        if _either(row, turned_inside[height - 1 - cy + dy, low : low + 2 * rx + 1], seen):
+            far_y = dy
+    far_x = rx
+    while far_x > 0 and not (seen[rx - far_x] or seen[rx + far_x]):
+        far_x -= 1
+    return far_x, far_y
+
+
+@njit(cache=True, nogil=True)
+def _smaller(
+    pixels: NDArray[np.float32],
+    mirror: NDArray[np.float32],
+    inside: NDArray[np.bool_],
+    mirror_inside: NDArray[np.bool_],
+    template: NDArray[np.float32],
+    member: NDArray[np.bool_],
+) -> None:
+    for x in range(template.shape[0]):
+        value = min(pixels[x], mirror[x])
+        both = inside[x] & mirror_inside[x]
+        member[x] = both
+        template[x] = value if both & (value > 0) else np.float32(0)  # not so for NaN
+
+
+@njit(cache=True, nogil=True)
 def symmetric_template(
-    pixels: NDArray[np.float32], inside: NDArray[np.bool_], cx: int, cy: int
+    pixels: NDArray[np.float32],
+    inside: NDArray[np.bool_],
+    turned_pixels: NDArray[np.float32],
+    turned_inside: NDArray[np.bool_],
+    peak: tuple[int, int],
+    reach: tuple[int, int],
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_], int, int]:
     """The smaller of each pixel and its mirror image about a peak, at least 0.
 
@@ -29,8 +99,12 @@ def symmetric_template(
         Counts.
     inside : ndarray of bool, shape (height, width)
         Pixels that may belong to the template; their mirror images have to be in it, too.
-    cx, cy : int
-        The peak.
+    turned_pixels, turned_inside : ndarray
+        Both turned by half a circle: mirror pixels about any peak follow each other as the pixels do.
+    peak : tuple of int
+        The peak x, y.
+    reach : tuple of int
+        Largest distances of the template's pixels from the peak in x and y.
 
     Returns
     -------
@@ -42,22 +116,21 @@ def symmetric_template(
         Lower-left pixel of the box.
     """
     height, width = inside.shape
+    cx, cy = peak
     if not (0 <= cx < width and 0 <= cy < height and inside[cy, cx]):
         return np.zeros((0, 0), np.float32), np.zeros((0, 0), np.bool_), 0, 0
-    rx, ry = min(cx, width - 1 - cx), min(cy, height - 1 - cy)
-    template = np.zeros((2 * ry + 1, 2 * rx + 1), np.float32)
-    member = np.zeros(template.shape, np.bool_)
-    far_x, far_y = 0, 0
+    rx, ry = min(cx, width - 1 - cx, reach[0]), min(cy, height - 1 - cy, reach[1])
+    rx, ry = _reach(inside, turned_inside, cx, cy, rx, ry)
+    template = np.empty((2 * ry + 1, 2 * rx + 1), np.float32)
+    member = np.empty(template.shape, np.bool_)
+    here, there = slice(cx - rx, cx + rx + 1), slice(width - 1 - cx - rx, width - cx + rx)
     for dy in range(-ry, ry + 1):
-        for dx in range(-rx, rx + 1):
-            if inside[cy + dy, cx + dx] and inside[cy - dy, cx - dx]:
-                value = min(pixels[cy + dy, cx + dx], pixels[cy - dy, cx - dx])
-                member[ry + dy, rx + dx] = True
-                if value > 0:  # not so for NaN
-                    template[ry + dy, rx + dx] = value
-                far_x, far_y = max(far_x, abs(dx)), max(far_y, abs(dy))
-    rows, columns = slice(ry - far_y, ry + far_y + 1), slice(rx - far_x, rx + far_x + 1)
-    return template[rows, columns].copy(), member[rows, columns].copy(), cx - far_x, cy - far_y
+        v, w = cy + dy, height - 1 - cy + dy
+        _smaller(
+            pixels[v, here], turned_pixels[w, there], inside[v, here], turned_inside[w, there],
+            template[ry + dy], member[ry + dy],
+        )  # fmt: skip
+    return template, member, cx - rx, cy - ry
 
 
 @njit(cache=True, nogil=True)
@@ -70,48 +143,29 @@ def _is_edge(member: NDArray[np.bool_], y: int, x: int) -> bool:
 
 
 @njit(cache=True, nogil=True)
+def _reaches(row: NDArray[np.float32], level: float) -> bool:
+    some = False
+    for x in range(row.shape[0]):
+        some |= row[x] >= level
+    return some
+
+
+@njit(cache=True, nogil=True)
 def is_cut_while_bright(template: NDArray[np.float32], member: NDArray[np.bool_], level: float) -> bool:
     """Whether an edge pixel of the template reaches a level."""
     for y in range(template.shape[0]):
+        if not _reaches(template[y], level):
+            continue
         for x in range(template.shape[1]):
-            if member[y, x] and template[y, x] >= level and _is_edge(member, y, x):
+            if template[y, x] >= level and member[y, x] and _is_edge(member, y, x):
                 return True
     return False
 
 
 @njit(cache=True, nogil=True)
-def _ramp(
-    template: NDArray[np.float32],
-    member: NDArray[np.bool_],
-    margin: int,
-    psf: NDArray[np.float32],
-) -> NDArray[np.float32]:
-    """Largest PSF-shaped wing of the template's edge pixels, on its box grown by ``margin``.
-
-    Of each horizontal run of edge pixels only the right-most one counts, as upstream.
-    """
-    height, width = template.shape
-    out = np.zeros((height + 2 * margin, width + 2 * margin), np.float32)
-    half_y, half_x = min(psf.shape[0] // 2, margin), min(psf.shape[1] // 2, margin)
-    middle_y, middle_x = psf.shape[0] // 2, psf.shape[1] // 2
-    top = psf.max()
-    for y in range(height):
-        for x in range(width):
-            if not member[y, x] or not _is_edge(member, y, x):
-                continue
-            if x + 1 < width and member[y, x + 1] and _is_edge(member, y, x + 1):
-                continue
-            for dy in range(-half_y, half_y + 1):
-                for dx in range(-half_x, half_x + 1):
-                    value = template[y, x] * (psf[middle_y + dy, middle_x + dx] / top)
-                    if value > out[y + margin + dy, x + margin + dx]:
-                        out[y + margin + dy, x + margin + dx] = value
-    return out
-
-
-@njit(cache=True, nogil=True)
-def _grown(mask: NDArray[np.bool_], x0: int, y0: int, radius: int, height: int, width: int) -> NDArray[np.bool_]:
-    """A mask dilated by the digital disc, cut out of a frame in which the mask starts at (x0, y0)."""
+def grown(mask: NDArray[np.bool_], radius: int) -> NDArray[np.bool_]:
+    """A mask dilated by the digital disc, on its box grown by the radius."""
+    height, width = mask.shape[0] + 2 * radius, mask.shape[1] + 2 * radius
     steps = np.zeros((height, width + 1), np.int32)
     for y in range(mask.shape[0]):
         x = 0
@@ -123,15 +177,9 @@ def _grown(mask: NDArray[np.bool_], x0: int, y0: int, radius: int, height: int, 
             while x < mask.shape[1] and mask[y, x]:
                 x += 1
             for dy in range(-radius, radius + 1):
-                v = y + y0 + dy
-                if not 0 <= v < height:
-                    continue
                 reach = int(np.sqrt(np.float64(radius * radius - dy * dy)))
-                low = max(0, start + x0 - reach)
-                high = min(width, x + x0 + reach)
-                if low < high:
-                    steps[v, low] += 1
-                    steps[v, high] -= 1
+                steps[y + radius + dy, start + radius - reach] += 1
+                steps[y + radius + dy, x + radius + reach] -= 1
     out = np.zeros((height, width), np.bool_)
     for y in range(height):
         cover = 0
@@ -142,95 +190,119 @@ def _grown(mask: NDArray[np.bool_], x0: int, y0: int, radius: int, height: int, 
 
 
 @njit(cache=True, nogil=True)
-def extended_region(
-    image: NDArray[np.float32],
-    footprint: NDArray[np.bool_],
-    footprint_box: tuple[int, int],
+def pixels_inside(image: NDArray[np.float32], inside: NDArray[np.bool_], x0: int, y0: int) -> NDArray[np.float32]:
+    """Counts where a mask, whose lower-left pixel is (x0, y0), is set; 0 elsewhere and beyond the image."""
+    pixels = np.zeros(inside.shape, np.float32)
+    left, right = max(0, -x0), min(inside.shape[1], image.shape[1] - x0)
+    for y in range(max(0, -y0), min(inside.shape[0], image.shape[0] - y0)):
+        for x in range(left, right):
+            if inside[y, x]:
+                pixels[y, x] = image[y + y0, x + x0]
+    return pixels
+
+
+@njit(cache=True, nogil=True)
+def _right_edges(member: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Of each horizontal run of edge pixels the right-most one: only that counts, as upstream."""
+    height, width = member.shape
+    edges = np.zeros(member.shape, np.bool_)
+    for y in range(height):
+        for x in range(width):
+            if member[y, x] and _is_edge(member, y, x):
+                edges[y, x] = True
+                if x > 0:
+                    edges[y, x - 1] = False
+    return edges
+
+
+@njit(cache=True, nogil=True)
+def continue_template(
+    pixels: NDArray[np.float32],
+    inside: NDArray[np.bool_],
     template: NDArray[np.float32],
     member: NDArray[np.bool_],
-    template_box: tuple[int, int],
     margin: int,
     psf: NDArray[np.float32],
-) -> tuple[NDArray[np.float32], NDArray[np.bool_], int, int]:
-    """Pixels from which a template that is cut while bright is made anew.
+) -> None:
+    """Continue a template that the border of the image cuts: pixels of 0 get the largest wing of its edge pixels.
 
     Parameters
     ----------
-    image : ndarray of float32, shape (height, width)
-        The whole image.
-    footprint, template, member : ndarray
-        The parent, the first template and its pixels, each on its box.
-    footprint_box, template_box : tuple of int
-        Lower-left pixels x, y of the boxes in the image.
+    pixels, inside : ndarray, shape (height + 2 margin, width + 2 margin)
+        The pixels from which the template is made anew, changed in place, and which of them count.
+    template, member : ndarray, shape (height, width)
+        The first template and its pixels.
     margin : int
-        Growth of the parent and of the template's box, px.
+        Reach of the wings, px.
     psf : ndarray of float32, shape (h, w)
-        Centred PSF: continues the template beyond the image's border. Of shape (0, 0) where the border is far.
-
-    Returns
-    -------
-    pixels, inside : ndarray
-        Counts, and the grown parent, on the template's box grown by ``margin``.
-    x0, y0 : int
-        Lower-left pixel of that box, which may lie outside the image.
+        Centred PSF: the shape of a wing.
     """
-    x0, y0 = template_box[0] - margin, template_box[1] - margin
-    height, width = template.shape[0] + 2 * margin, template.shape[1] + 2 * margin
-    inside = _grown(footprint, footprint_box[0] - x0, footprint_box[1] - y0, margin, height, width)
-    pixels = np.zeros((height, width), np.float32)
-    wings = _ramp(template, member, margin, psf) if psf.size else pixels.copy()
-    for y in range(height):
-        for x in range(width):
-            if 0 <= y + y0 < image.shape[0] and 0 <= x + x0 < image.shape[1] and inside[y, x]:
-                pixels[y, x] = image[y + y0, x + x0]
-            if pixels[y, x] == 0:
-                pixels[y, x] = wings[y, x]
-    return pixels, inside, x0, y0
-
-
-@njit(cache=True, nogil=True)
-def _select(values: NDArray[np.float32], k: int) -> float:
-    """The ``k``-th smallest value; reorders them."""
-    low, high = 0, values.shape[0] - 1
-    while low < high:
-        pivot = values[k]
-        i, j = low, high
-        while i <= j:
-            while values[i] < pivot:
-                i += 1
-            while values[j] > pivot:
-                j -= 1
-            if i <= j:
-                values[i], values[j] = values[j], values[i]
-                i += 1
-                j -= 1
-        if j < k:
-            low = i
-        if i > k:
-            high = j
-    return values[k]
-
-
-@njit(cache=True, nogil=True)
-def median_smoothed(template: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Median of 5x5 pixels; the margins (2 px, on the right 3, as upstream) and small templates stay as they are."""
     height, width = template.shape
-    out = template.copy()
-    size = 2 * _HALF + 1
-    if height < size or width < size:
-        return out
-    window = np.empty(size * size, np.float32)
-    for y in range(_HALF, height - _HALF):
-        for x in range(_HALF, width - _HALF - 1):
-            n = 0
-            positive = 0
-            for v in range(y - _HALF, y + _HALF + 1):
-                for u in range(x - _HALF, x + _HALF + 1):
-                    window[n] = template[v, u]
-                    positive += template[v, u] > 0
-                    n += 1
-            out[y, x] = _select(window, size * size // 2) if positive > size * size // 2 else 0
-    return out
+    edges = _right_edges(member)
+    middle_y, middle_x = psf.shape[0] // 2, psf.shape[1] // 2
+    half_y, half_x = min(middle_y, margin), min(middle_x, margin)
+    top = psf.max()
+    for y in range(pixels.shape[0]):
+        for x in range(pixels.shape[1]):
+            if not inside[y, x] or pixels[y, x] != 0:
+                continue
+            best = np.float32(0)
+            for v in range(max(0, y - margin - half_y), min(height, y - margin + half_y + 1)):
+                for u in range(max(0, x - margin - half_x), min(width, x - margin + half_x + 1)):
+                    if edges[v, u]:
+                        best = max(
+                            best, template[v, u] * (psf[middle_y + y - margin - v, middle_x + x - margin - u] / top)
+                        )
+            pixels[y, x] = best
+
+
+@njit(cache=True, nogil=True)
+def _order(low: NDArray[np.float32], high: NDArray[np.float32]) -> None:
+    for x in range(low.shape[0]):
+        a, b = low[x], high[x]
+        low[x] = a if a < b else b
+        high[x] = b if a < b else a
+
+
+@njit(cache=True, nogil=True)
+def median_smoothed(
+    template: NDArray[np.float32], rows: tuple[int, int], columns: tuple[int, int], out: NDArray[np.float32]
+) -> None:
+    """Median of 5x5 pixels; the margins (2 px, on the right 3, as upstream) and small templates stay as they are.
+
+    Parameters
+    ----------
+    template : ndarray of float32, shape (height, width)
+        Numbers, none of them NaN.
+    rows, columns : tuple of int
+        First, and last but one, of the pixels wanted.
+    out : ndarray of float32, shape (height, width)
+        Receives these pixels.
+
+    Notes
+    -----
+    Method: a network of comparisons, for all pixels of a row at once. It first sorts the columns of all windows, which
+    neighbours share.
+    """
+    height, width = template.shape
+    for y in range(rows[0], rows[1]):
+        out[y, columns[0] : columns[1]] = template[y, columns[0] : columns[1]]
+    left, right = max(columns[0], _HALF), min(columns[1], width - _HALF - 1)
+    n = right - left
+    if height < _SIZE or width < _SIZE or n <= 0:
+        return
+    column = np.empty((_SIZE, n + 2 * _HALF), np.float32)
+    window = np.empty((_SIZE * _SIZE, n), np.float32)
+    for y in range(max(rows[0], _HALF), min(rows[1], height - _HALF)):
+        column[:] = template[y - _HALF : y + _HALF + 1, left - _HALF : right + _HALF]
+        for i, j in _SORT_COLUMN:
+            _order(column[i], column[j])
+        for i in range(_SIZE):
+            for j in range(_SIZE):
+                window[_SIZE * i + j] = column[i, j : j + n]
+        for i, j in _FIND_MEDIAN:
+            _order(window[i], window[j])
+        out[y, left:right] = window[_MEDIAN]
 
 
 @njit(cache=True, nogil=True)
@@ -240,44 +312,125 @@ def _round(value: float) -> int:
 
 
 @njit(cache=True, nogil=True)
-def _cast_shadow(template: NDArray[np.float32], value: float, cx: int, cy: int, x: int, y: int, vertical: bool) -> None:
-    """Lower the pixels in the cone behind ring pixel (x, y) to its value."""
-    height, width = template.shape
-    along, across = (x, y) if vertical else (y, x)
-    sign = 1 if along > 0 else -1
-    low = np.float64(across) / np.float64(along) - _CONE
-    high = low + 2.0 * _CONE
+def _shadows(ring: int, low: NDArray[np.int64], high: NDArray[np.int64]) -> None:
+    """How far the shadow of each pixel of one side of a ring spreads beside its own axis, at each step outwards."""
     for q in range(1, _SHADOW + 1):
-        for side in range(_round(q * low), _round(q * high) + 1):
-            outward, beside = along + q * sign, across + sign * side
-            u, v = (cx + outward, cy + beside) if vertical else (cx + beside, cy + outward)
-            if 0 <= u < width and 0 <= v < height and template[v, u] > value:
-                template[v, u] = value
+        for i in range(2 * ring + 1):
+            slope = np.float64(i - ring) / np.float64(ring) - _CONE
+            low[q - 1, i] = _round(q * slope)
+            high[q - 1, i] = _round(q * (slope + 2.0 * _CONE))
 
 
 @njit(cache=True, nogil=True)
-def fall_outwards(template: NDArray[np.float32], cx: int, cy: int) -> None:
-    """Make a template fall outwards from the peak (cx, cy), in place.
+def _darken_ring(
+    template: NDArray[np.float32],
+    cx: int,
+    cy: int,
+    ring: int,
+    low: NDArray[np.int64],
+    high: NDArray[np.int64],
+) -> bool:
+    """Lower the pixels in the cones behind those of a ring to their values; whether the whole ring is 0."""
+    height, width = template.shape
+    dark = True
+    # a corner belongs to the side that starts there: right, top, left, bottom, counter-clockwise
+    for side in range(4):
+        vertical, sign = side % 2 == 1, 1 if side < 2 else -1
+        along = cy if vertical else cx
+        middle = cx if vertical else cy
+        length = height if vertical else width
+        breadth = width if vertical else height
+        if not 0 <= along + sign * ring < length:
+            continue
+        steps = min(_SHADOW, length - 1 - along - ring if sign > 0 else along - ring)
+        first = -ring if side % 3 == 0 else 1 - ring
+        for across in range(max(first, -middle), min(first + 2 * ring, breadth - middle)):
+            beside, outward = middle + across, along + sign * ring
+            value = template[outward, beside] if vertical else template[beside, outward]
+            dark &= value == 0
+            for q in range(steps):
+                outward += sign
+                near, far = low[q, ring + sign * across], high[q, ring + sign * across]
+                start, stop = (near, far) if sign > 0 else (-far, -near)
+                for k in range(max(beside + start, 0), min(beside + stop + 1, breadth)):
+                    if vertical:
+                        template[outward, k] = min(template[outward, k], value)
+                    else:
+                        template[k, outward] = min(template[k, outward], value)
+    return dark
+
+
+@njit(cache=True, nogil=True)
+def _smooth_rings(
+    template: NDArray[np.float32], cx: int, cy: int, inner: int, outer: int, smooth: bool, out: NDArray[np.float32]
+) -> None:
+    """Copy, or smooth, the rings about the peak from one to before another."""
+    height, width = template.shape
+    left, right = max(0, cx - outer + 1), min(width, cx + outer)
+    bottom, top = max(0, cy - outer + 1), min(height, cy + outer)
+    hole = (max(0, cx - inner + 1), min(width, cx + inner), max(0, cy - inner + 1), min(height, cy + inner))
+    for x0, x1, y0, y1 in (
+        (left, right, bottom, hole[2]),
+        (left, hole[0], hole[2], hole[3]),
+        (hole[1], right, hole[2], hole[3]),
+        (left, right, hole[3], top),
+    ):
+        if smooth:
+            median_smoothed(template, (y0, y1), (x0, x1), out)
+        else:
+            out[y0:y1, x0:x1] = template[y0:y1, x0:x1]
+
+
+@njit(cache=True, nogil=True)
+def falling_template(template: NDArray[np.float32], cx: int, cy: int, smooth: bool) -> tuple[NDArray[np.float32], int]:
+    """A template that falls outwards from the peak (cx, cy).
 
     Square rings are walked outwards; each pixel lowers those in a cone of 5 px behind it to its own value. The values
-    that cast shadows are taken from a copy, which is renewed after every fifth ring.
+    that cast shadows are those before every fifth ring: rings are taken five by five, in these from the outermost.
+
+    Parameters
+    ----------
+    template : ndarray of float32
+        Numbers, none of them negative.
+    cx, cy : int
+        The peak.
+    smooth : bool
+        Median-filter the template first.
+
+    Returns
+    -------
+    falling : ndarray of float32, same shape
+        The template.
+    rings : int
+        The pixels of this ring and of those beyond are 0.
+
+    Notes
+    -----
+    A ring that is 0 darkens the five behind it wholly, so that the walk ends there. In crowds templates are a small
+    part of their boxes: they are smoothed just as far as the walk gets.
     """
     height, width = template.shape
-    far = max(cx, width - cx, cy, height - cy)
-    frozen = template.copy()
+    far = max(cx + 1, width - cx, cy + 1, height - cy)
+    out = np.zeros(template.shape, np.float32)
+    low, high = (
+        np.empty((_SHADOW, 2 * far + 2 * _SHADOW), np.int64),
+        np.empty((_SHADOW, 2 * far + 2 * _SHADOW), np.int64),
+    )
+    ready = 0
     for start in range(0, far, _SHADOW):
-        for ring in range(max(1, start), start + _SHADOW):
-            # a corner belongs to the side that starts there: right, top, left, bottom, counter-clockwise
-            for side in range(4):
-                for i in range(2 * ring):
-                    if side == 0:
-                        x, y = ring, i - ring
-                    elif side == 1:
-                        x, y = ring - i, ring
-                    elif side == 2:
-                        x, y = -ring, ring - i
-                    else:
-                        x, y = i - ring, -ring
-                    if 0 <= cx + x < width and 0 <= cy + y < height:
-                        _cast_shadow(template, frozen[cy + y, cx + x], cx, cy, x, y, side % 2 == 0)
-        frozen[:] = template
+        if start + 2 * _SHADOW > ready:
+            more = min(far, start + _AT_ONCE)
+            _smooth_rings(template, cx, cy, ready, more, smooth, out)
+            ready = more
+        dark = False
+        for ring in range(min(far, start + _SHADOW) - 1, max(1, start) - 1, -1):
+            _shadows(ring, low, high)
+            whole = _darken_ring(out, cx, cy, ring, low, high)
+            dark |= whole and ring == start + _SHADOW - 1
+        if dark:
+            for y in range(max(0, cy - ready), min(height, cy + ready + 1)):
+                for x in range(max(0, cx - ready), min(width, cx + ready + 1)):
+                    if max(abs(y - cy), abs(x - cx)) >= start + _SHADOW:
+                        out[y, x] = 0
+            return out, start + _SHADOW
+    return out, far

@@ -12,10 +12,12 @@ from service.calibration.config.deblend import DeblendConfig
 from service.calibration.deblend import deblend
 from service.calibration.kernels.deblend_fit import fit_point_sources
 from service.calibration.kernels.deblend_templates import (
-    extended_region,
-    fall_outwards,
+    continue_template,
+    falling_template,
+    grown,
     is_cut_while_bright,
     median_smoothed,
+    pixels_inside,
     symmetric_template,
 )
 from service.exposure.catalog import SourceCatalog
@@ -281,14 +283,15 @@ def test_ramp_continues_a_template_beyond_the_border_of_the_image():
     template = np.full((9, 9), 50, np.float32)
     member = np.ones((9, 9), bool)
     psf = GaussianPsf(SIGMA, 21, 21).kernel_image()
-    pixels, inside, x0, y0 = extended_region(image, member, (0, 10), template, member, (0, 10), 5, psf)
-    assert (x0, y0) == (-5, 5)
+    inside = grown(member, 5)
     assert inside.shape == (19, 19)
+    bare = pixels_inside(image, inside, -5, 5)
+    assert not bare[:, :5].any()
+    pixels = bare.copy()
+    continue_template(pixels, inside, template, member, 5, psf)
     wing = pixels[9, :5]  # columns -5..-1 of a row through the middle
     np.testing.assert_allclose(wing[::-1], 50 * np.exp(-(np.arange(1, 6) ** 2) / (2 * SIGMA**2)), rtol=1e-5)
     assert (pixels[9, 5:] == np.where(inside[9, 5:], 50, pixels[9, 5:])).all()
-    bare, *_ = extended_region(image, member, (0, 10), template, member, (0, 10), 5, np.zeros((0, 0), np.float32))
-    assert not bare[:, :5].any()
 
 
 @settings(deadline=None, max_examples=60)
@@ -297,13 +300,18 @@ def test_ramp_continues_a_template_beyond_the_border_of_the_image():
     arrays(bool, (11, 13)),
     st.integers(0, 12),
     st.integers(0, 10),
+    st.integers(1, 12),
 )
-def test_symmetric_template_is_the_smaller_of_pixel_and_mirror_pixel(pixels, inside, cx, cy):
+def test_symmetric_template_is_the_smaller_of_pixel_and_mirror_pixel(pixels, inside, cx, cy, reach):
     inside[cy, cx] = True
-    template, member, x0, y0 = symmetric_template(pixels, inside, cx, cy)
+    template, member, x0, y0 = symmetric_template(
+        pixels, inside, pixels[::-1, ::-1].copy(), inside[::-1, ::-1].copy(), (cx, cy), (reach, reach)
+    )
     wide = np.zeros((31, 35), np.float32)  # the peak in the middle
     there = np.zeros(wide.shape, bool)
     wide[15 - cy : 26 - cy, 17 - cx : 30 - cx], there[15 - cy : 26 - cy, 17 - cx : 30 - cx] = pixels, inside
+    there[: 15 - reach], there[16 + reach :] = False, False
+    there[:, : 17 - reach], there[:, 18 + reach :] = False, False
     both = there & there[::-1, ::-1]
     expected = np.where(both, np.maximum(np.minimum(wide, wide[::-1, ::-1]), 0), 0)
     box = np.s_[15 + y0 - cy : 15 + y0 - cy + len(template), 17 + x0 - cx : 17 + x0 - cx + template.shape[1]]
@@ -315,14 +323,16 @@ def test_symmetric_template_is_the_smaller_of_pixel_and_mirror_pixel(pixels, ins
 
 
 def test_a_peak_outside_its_footprint_has_no_template():
-    template, member, _, _ = symmetric_template(np.ones((3, 3), np.float32), np.zeros((3, 3), bool), 1, 1)
+    pixels, inside = np.ones((3, 3), np.float32), np.zeros((3, 3), bool)
+    template, member, _, _ = symmetric_template(pixels, inside, pixels, inside, (1, 1), (3, 3))
     assert template.size == member.size == 0
 
 
 @settings(deadline=None, max_examples=60)
 @given(TEMPLATES)
 def test_median_equals_scipy_but_for_the_margins(template):
-    smoothed = median_smoothed(template)
+    smoothed = np.empty_like(template)
+    median_smoothed(template, (0, template.shape[0]), (0, template.shape[1]), smoothed)
     expected = template.copy()
     if min(template.shape) >= 5:
         expected[2:-2, 2:-3] = ndimage.median_filter(template, 5)[2:-2, 2:-3]
@@ -334,8 +344,9 @@ def test_median_equals_scipy_but_for_the_margins(template):
 def test_templates_fall_outwards_along_the_axes(template, data):
     cy = data.draw(st.integers(0, template.shape[0] - 1))
     cx = data.draw(st.integers(0, template.shape[1] - 1))
-    result = template.copy()
-    fall_outwards(result, cx, cy)
+    result, rings = falling_template(template, cx, cy, False)
+    v, u = np.indices(template.shape)
+    assert not result[np.maximum(abs(v - cy), abs(u - cx)) >= rings].any()
     assert (result <= template).all()
     near = result[max(0, cy - 4) : cy + 5, max(0, cx - 4) : cx + 5]
     assert near.shape == (
@@ -349,19 +360,17 @@ def test_templates_fall_outwards_along_the_axes(template, data):
         result[: cy + 1, cx][::-1][1:],
     ):
         assert (np.diff(line) <= 0).all()
-    again = result.copy()
-    fall_outwards(again, cx, cy)
+    again, _ = falling_template(result, cx, cy, False)
     assert (again <= result).all()
 
 
 def test_a_falling_template_stays_and_a_bump_is_levelled():
     v, u = np.indices((25, 25)) - 12
     gauss = (1000 * np.exp(-(u**2 + v**2) / 50)).astype(np.float32)
-    result = gauss.copy()
-    fall_outwards(result, 12, 12)
+    result, _ = falling_template(gauss, 12, 12, False)
     np.testing.assert_array_equal(result, gauss)
     result[12, 19] += 500
-    fall_outwards(result, 12, 12)
+    result, _ = falling_template(result, 12, 12, False)
     assert result[12, 19] == gauss[12, 18]
 
 
