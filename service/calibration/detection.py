@@ -11,7 +11,7 @@ from service.calibration.background import fit_background, subtract_background
 from service.calibration.errors import PsfGenerationError
 from service.calibration.kernels.footprints import connected, dilated, painted_bits, threshold_runs
 from service.calibration.kernels.peaks import find_peaks, merged_peaks, redetected_peaks
-from service.calibration.kernels.smoothing import correlate_separable, spread_bits
+from service.calibration.kernels.smoothing import correlate_separable, correlated_at, spread_bits
 from service.calibration.statistics import plane_median, plane_statistics
 from service.exposure.background import BackgroundList
 from service.exposure.footprint import FootprintSet
@@ -76,8 +76,12 @@ class SmoothedImage:
 
     Parameters
     ----------
-    image, variance : ndarray of float32, shape of the exposure
-        Smoothed counts and their variance, NaN in the rim.
+    image : ndarray of float32, shape of the exposure
+        Smoothed counts, NaN in the rim.
+    variance : ndarray of float32, shape of the exposure
+        Variance of the counts before smoothing.
+    variance_kernel : ndarray of float32, shape (2 rim + 1,)
+        Correlates it along both axes to the variance of ``image``.
     rim : int
         Width of the border that is not searched, px.
     sigma : float
@@ -94,6 +98,7 @@ class SmoothedImage:
 
     image: NDArray[np.float32]
     variance: NDArray[np.float32]
+    variance_kernel: NDArray[np.float32]
     rim: int
     sigma: float
     unit: float
@@ -259,12 +264,12 @@ def _search(
     threshold = config.threshold_value * smoothed.unit
     include = threshold * config.include_threshold_multiplier
     levels = _Levels(threshold, include, config.threshold_type == "pixel_stdev")
-    found = {sign: _threshold(smoothed, levels, sign, config.min_pixels) for sign in signs}
+    found = _threshold(smoothed, levels, signs, config.min_pixels)
     if smoothed.local_background is not None:
         image = _above_local(smoothed, in_place=last)
-        found = {s: _found_again(image, smoothed.variance, found[s], levels, s, config) for s in signs}
+        found = {s: _found_again(image, smoothed, found[s], levels, s, config) for s in signs}
     n_grow = int(config.n_sigma_to_grow * smoothed.sigma + 0.5)
-    sets = {sign: _finish(masked, smoothed.variance, found[sign], sign, n_grow, config) for sign in signs}
+    sets = {sign: _finish(masked, smoothed, found[sign], sign, n_grow, config) for sign in signs}
     if config.re_estimate_background:
         backgrounds = BackgroundList() if backgrounds is None else backgrounds
         subtract_background(exposure, backgrounds, config.background, ratio=ratio, record=False)
@@ -318,15 +323,16 @@ def _subtract_wide_background(masked: MaskedImage, config: SourceDetectionConfig
 
 
 def _smooth(masked: MaskedImage, config: SourceDetectionConfig, sigma: float, *, do_smooth: bool) -> SmoothedImage:
-    """Smooth image and variance, or copy them, and mark the rim as EDGE."""
+    """Smooth the image, or copy it, and mark the rim as EDGE."""
+    kernel = np.ones(1)
+    rim = 0
     if not do_smooth:
-        rim, image, variance = 0, masked.image.copy(), masked.variance
+        image = masked.image.copy()
     else:
         kernel = smoothing_kernel(sigma, config.n_sigma_for_kernel)
         rim = len(kernel) // 2
-        image, variance = np.empty_like(masked.image), np.empty_like(masked.variance)
+        image = np.empty_like(masked.image)
         correlate_separable(masked.image, kernel.astype(np.float32), image)
-        correlate_separable(masked.variance, (kernel**2).astype(np.float32), variance)
         edge = np.int32(1 << masked.planes["EDGE"])
         for part in (np.s_[:rim], np.s_[-rim:], np.s_[:, :rim], np.s_[:, -rim:]):
             if rim:
@@ -336,20 +342,30 @@ def _smooth(masked: MaskedImage, config: SourceDetectionConfig, sigma: float, *,
     unit = 1.0
     if config.threshold_type == "stdev":
         unit = plane_statistics(image, masked.mask, masked.planes.bitmask(config.stats_mask)).stdev
-    return SmoothedImage(image, variance, rim, sigma, unit, do_smooth)
+    return SmoothedImage(image, masked.variance, (kernel**2).astype(np.float32), rim, sigma, unit, do_smooth)
 
 
-def _threshold(smoothed: SmoothedImage, levels: _Levels, sign: int, min_pixels: int) -> _Found:
-    runs = threshold_runs(
-        smoothed.image, smoothed.variance, levels.threshold, levels.include, float(sign), levels.per_pixel
+def _threshold(smoothed: SmoothedImage, levels: _Levels, signs: tuple[int, ...], min_pixels: int) -> dict[int, _Found]:
+    image, margin = smoothed.image, smoothed.rim + 1
+    positive, negative = threshold_runs(
+        image,
+        smoothed.variance,
+        smoothed.variance_kernel,
+        (0, 0),
+        levels.threshold,
+        levels.include,
+        levels.per_pixel,
     )
-    spans, offsets, _ = connected(runs, min_pixels)
-    return _Found(spans, offsets, *find_peaks(smoothed.image, spans, offsets, float(sign), smoothed.rim + 1))
+    found = {}
+    for sign in signs:
+        spans, offsets, _ = connected(positive if sign > 0 else negative, min_pixels)
+        found[sign] = _Found(spans, offsets, *find_peaks(image, spans, offsets, float(sign), margin))
+    return found
 
 
 def _found_again(
     image: NDArray[np.float32],
-    variance: NDArray[np.float32],
+    smoothed: SmoothedImage,
     found: _Found,
     levels: _Levels,
     sign: int,
@@ -358,7 +374,8 @@ def _found_again(
     """Footprints with the peaks of blends found again on the changed image."""
     peaks = redetected_peaks(
         image,
-        variance,
+        smoothed.variance,
+        smoothed.variance_kernel,
         found.spans,
         found.offsets,
         found.peaks,
@@ -376,7 +393,7 @@ def _found_again(
 
 def _finish(
     masked: MaskedImage,
-    smoothed_variance: NDArray[np.float32],
+    smoothed: SmoothedImage,
     found: _Found,
     sign: int,
     n_grow: int,
@@ -394,7 +411,7 @@ def _finish(
             found.spans, found.offsets, peaks, values, peak_offsets, runs, owner, len(offsets) - 1
         )
         peaks, values = peaks[order], values[order]
-    variance = smoothed_variance[peaks[:, 1], peaks[:, 0]]
+    variance = correlated_at(smoothed.variance, smoothed.variance_kernel, peaks)
     with np.errstate(divide="ignore", invalid="ignore"):
         significance = (sign * values / np.sqrt(variance)).astype(np.float32)
     origin = np.array([masked.x0, masked.y0], np.int32)

@@ -7,10 +7,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numba import njit
 
+from service.calibration.kernels.smoothing import correlated_row
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 __all__ = ["connected", "counted_bits", "dilated", "painted_bits", "threshold_runs"]
+
+_POSITIVE, _NEGATIVE, _REACHED = 1, 2, 4
 
 
 @njit(cache=True, nogil=True)
@@ -32,64 +36,95 @@ def _put(runs: NDArray[np.int32], n: int, y: int, x0: int, x1: int, reached: int
 
 
 @njit(cache=True, nogil=True)
+def _mark_row(
+    values: NDArray[np.float32],
+    squares: NDArray[np.float32],
+    low: float,
+    high: float,
+    per_pixel: bool,
+    marks: NDArray[np.uint8],
+) -> None:
+    """Bits of each pixel: positive and above, negative and above, reaching the higher level; levels are squared."""
+    for x in range(values.size):
+        s = np.float64(values[x])
+        scale = np.float64(squares[x]) if per_pixel else 1.0
+        above = np.uint8((scale >= 0) & (s * s >= low * scale))
+        sides = np.uint8(s >= 0) * np.uint8(_POSITIVE) + np.uint8(s <= 0) * np.uint8(_NEGATIVE)
+        marks[x] = above * (sides + np.uint8(s * s >= high * scale) * np.uint8(_REACHED))
+
+
+@njit(cache=True, nogil=True)
+def _append_row(runs: NDArray[np.int32], n: int, y: int, marks: NDArray[np.uint8], bit: int) -> int:
+    """Append the runs of a bit of a row, which ends with a zero, to the first ``n`` runs; returns their new number."""
+    words = marks.view(np.uint64)
+    x = 0
+    while x < marks.size:
+        if marks[x] & bit == 0:
+            x += 1
+            while x < marks.size and x % 8 == 0 and words[x // 8] == 0:
+                x += 8
+            continue
+        start = x
+        reached = 0
+        while marks[x] & bit:
+            reached |= marks[x] & _REACHED
+            x += 1
+        _put(runs, n, y, start, x - 1, reached // _REACHED)
+        n += 1
+    return n
+
+
+@njit(cache=True, nogil=True)
 def threshold_runs(
     smooth: NDArray[np.float32],
     variance: NDArray[np.float32],
+    kernel: NDArray[np.float32],
+    corner: tuple[int, int],
     threshold: float,
     include: float,
-    sign: float,
     per_pixel: bool,
-) -> NDArray[np.int32]:
-    """Runs of pixels at or above a threshold.
+) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """Runs of pixels at or beyond a threshold, above and below zero.
+
+    The variance is smoothed row by row as it is needed: that costs less than one more plane in memory.
 
     Parameters
     ----------
-    smooth, variance : ndarray of float32, shape (height, width)
-        Values and their variance; NaN is below any threshold, and so is what has a negative variance.
+    smooth : ndarray of float32, shape (height, width)
+        Values; NaN is beyond no threshold.
+    variance : ndarray of float32
+        Variance of each pixel before smoothing, of the plane that ``smooth`` is a part of.
+    kernel : ndarray of float32, shape (2 h + 1,)
+        What correlates it along y and x to the variance of ``smooth``. Where that does not fit, or gives less than 0,
+        nothing is beyond a threshold.
+    corner : tuple of int
+        Row and column of ``smooth[0, 0]`` in ``variance``.
     threshold, include : float
         Lower level, and the level that one pixel of a kept region must reach: at least 0, in standard deviations
         where ``per_pixel``, else in the unit of ``smooth``.
-    sign : float
-        1 for positive, -1 for negative sources.
     per_pixel : bool
-        Levels scale with the square root of the variance.
+        Levels scale with the square root of the variance, which is not looked at otherwise.
 
     Returns
     -------
-    ndarray of int32, shape (n, 4)
+    positive, negative : ndarray of int32, shape (n, 4)
         Rows ``(y, x0, x1, reached)`` by y, then x; ``reached`` is 1 where a pixel of the run reaches ``include``.
     """
     height, width = smooth.shape
-    runs = np.empty((1024, 4), np.int32)
-    n = 0
-    low2, high2 = threshold * threshold, include * include
-    above = np.zeros((width + 15) // 8 * 8, np.uint8)  # one pixel of zero behind the row, then whole words
-    words = above.view(np.uint64)
+    positive, negative = np.empty((1024, 4), np.int32), np.empty((1024, 4), np.int32)
+    n = m = 0
+    marks = np.zeros((width + 8) // 8 * 8, np.uint8)  # whole words with a zero behind the row
+    column = np.empty(width + kernel.size, np.float32)
+    squares = np.empty(width, np.float32)
     for y in range(height):
-        runs = _with_room(runs, n, width // 2 + 1)  # once a row: growing at each run costs more than all else
-        values, squares = smooth[y], variance[y]
-        for x in range(width):
-            s = sign * np.float64(values[x])
-            scale = np.float64(squares[x]) if per_pixel else 1.0
-            above[x] = (s >= 0) & (scale >= 0) & (s * s >= low2 * scale)
-        x = 0
-        while x < width:
-            if above[x] == 0:
-                x += 1
-                while x < width and x % 8 == 0 and words[x // 8] == 0:
-                    x += 8
-                continue
-            start = x
-            reached = 0
-            while above[x]:
-                s = np.float64(values[x])
-                scale = np.float64(squares[x]) if per_pixel else 1.0
-                if s * s >= high2 * scale:
-                    reached = 1
-                x += 1
-            _put(runs, n, y, start, x - 1, reached)
-            n += 1
-    return runs[:n].copy()
+        if per_pixel:
+            correlated_row(variance, kernel, corner[0] + y, corner[1], column, squares)
+        _mark_row(smooth[y], squares, threshold * threshold, include * include, per_pixel, marks)
+        # once a row: growing at each run costs more than all else
+        positive, negative = _with_room(positive, n, width // 2 + 1), _with_room(negative, m, width // 2 + 1)
+        n = _append_row(positive, n, y, marks, _POSITIVE)
+        m = _append_row(negative, m, y, marks, _NEGATIVE)
+    return positive[:n].copy(), negative[:m].copy()
 
 
 @njit(cache=True, nogil=True)

@@ -190,6 +190,7 @@ def _contains(spans: NDArray[np.int32], start: int, stop: int, x: int, y: int) -
 def redetected_peaks(
     smooth: NDArray[np.float32],
     variance: NDArray[np.float32],
+    kernel: NDArray[np.float32],
     spans: NDArray[np.int32],
     offsets: NDArray[np.int64],
     peaks: NDArray[np.int32],
@@ -209,8 +210,10 @@ def redetected_peaks(
 
     Parameters
     ----------
-    smooth, variance : ndarray of float32, shape (height, width)
-        Smoothed image and its variance.
+    smooth : ndarray of float32, shape (height, width)
+        Smoothed image.
+    variance, kernel : ndarray
+        As for `threshold_runs`.
     spans, offsets, peaks, values, peak_offsets : ndarray
         The footprints and their peaks, as `find_peaks` returns them.
     threshold, include, sign, per_pixel, min_pixels : float, float, float, bool, int
@@ -236,8 +239,8 @@ def redetected_peaks(
             part = spans[offsets[f] : offsets[f + 1]]
             x0, x1, y0, y1 = part[:, 1].min(), part[:, 2].max(), part[0, 0], part[-1, 0]
             box = smooth[y0 : y1 + 1, x0 : x1 + 1].copy()
-            noise = variance[y0 : y1 + 1, x0 : x1 + 1].copy()
-            runs = threshold_runs(box, noise, threshold, include, sign, per_pixel)
+            positive, negative = threshold_runs(box, variance, kernel, (y0, x0), threshold, include, per_pixel)
+            runs = positive if sign > 0 else negative
             box_spans, box_offsets, _ = connected(runs, min_pixels)
             found_peaks, found_values, _ = find_peaks(box, box_spans, box_offsets, sign, 1)
             inside = 0

@@ -15,7 +15,7 @@ from service.calibration.detection import detect_sources, smoothing_kernel
 from service.calibration.errors import PsfGenerationError, TooManyMaskedPixelsError
 from service.calibration.kernels.footprints import connected, dilated, painted_bits, threshold_runs
 from service.calibration.kernels.peaks import find_peaks, merged_peaks
-from service.calibration.kernels.smoothing import correlate_separable, spread_bits
+from service.calibration.kernels.smoothing import correlate_separable, correlated_at, correlated_row, spread_bits
 from service.exposure.background import BackgroundList
 from service.exposure.exposure import Exposure
 from service.exposure.masked_image import MaskedImage
@@ -42,7 +42,7 @@ def star_field(stars, shape=(100, 120), *, sigma=1.5, noise=1.0, seed=1, origin=
 
 def runs_of(mask: np.ndarray) -> np.ndarray:
     one = np.ones(mask.shape, np.float32)
-    return threshold_runs(np.where(mask, one, 0), one, 0.5, 0.5, 1.0, False)
+    return threshold_runs(np.where(mask, one, 0), one, one[:1, 0], (0, 0), 0.5, 0.5, False)[0]
 
 
 def painted(spans: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
@@ -75,6 +75,64 @@ def test_smoothing_of_an_image_smaller_than_the_kernel_leaves_nothing_to_search(
     out = np.zeros_like(plane)
     correlate_separable(plane, smoothing_kernel(1.7, 7.0).astype(np.float32), out)
     assert np.isnan(out).all()
+
+
+def test_part_of_a_smoothed_row_is_that_part_of_the_smoothed_plane():
+    rng = np.random.default_rng(4)
+    plane = rng.normal(100, 10, (23, 31)).astype(np.float32)
+    kernel = smoothing_kernel(1.7, 7.0).astype(np.float32)
+    whole = ndimage.correlate1d(ndimage.correlate1d(plane.astype(float), kernel, axis=0), kernel, axis=1)
+    whole[:6] = whole[-6:] = whole[:, :6] = whole[:, -6:] = np.nan
+    for y, x0, x1 in [
+        (0, 0, 31),
+        (6, 0, 31),
+        (16, 0, 31),
+        (17, 3, 9),
+        (11, 0, 6),
+        (11, 4, 7),
+        (11, 24, 26),
+        (9, 25, 31),
+    ]:
+        row = np.zeros(x1 - x0, np.float32)
+        correlated_row(plane, kernel, y, x0, np.zeros(x1 - x0 + 12, np.float32), row)
+        np.testing.assert_allclose(row, whole[y, x0:x1], rtol=1e-6)
+    y, x = np.mgrid[:23, :31]
+    points = np.stack([x.ravel(), y.ravel()], axis=1).astype(np.int32)
+    np.testing.assert_allclose(correlated_at(plane, kernel, points), whole.ravel(), rtol=1e-6)
+
+
+@pytest.mark.parametrize("sigma", [None, 0.6, 1.7])
+def test_runs_beyond_a_threshold_equal_those_of_smoothed_planes(sigma):
+    rng = np.random.default_rng(5)
+    smooth = rng.normal(0, 2, (30, 67)).astype(np.float32)
+    variance = rng.uniform(0.5, 2, (41, 80)).astype(np.float32)
+    smooth[3, 5:9] = np.nan
+    smooth[7], smooth[8, ::2] = 9, -np.inf
+    variance[20:25, 20:40] = 0
+    variance[30, 50], variance[33, 60] = np.nan, -50
+    smooth[15, 15:30] = 0  # no variance either: both above and below
+    kernel = np.ones(1) if sigma is None else smoothing_kernel(sigma, 7.0) ** 2
+    rim = len(kernel) // 2
+    expected = ndimage.correlate1d(ndimage.correlate1d(variance.astype(float), kernel, axis=0), kernel, axis=1)
+    for part in np.s_[:rim], np.s_[len(expected) - rim :], np.s_[:, :rim], np.s_[:, expected.shape[1] - rim :]:
+        expected[part] = np.nan
+    reach = ndimage.maximum_filter(np.isnan(variance), 2 * rim + 1)
+    expected[reach] = np.nan
+    squares = expected[6:36, 10:77]
+    with np.errstate(invalid="ignore"):
+        levels = [k * np.sqrt(np.where(squares >= 0, squares, np.nan)) for k in (1.0, 2.0)]
+    for per_pixel in (True, False):
+        low, high = levels if per_pixel else (1.0, 2.0)
+        got = threshold_runs(smooth, variance, kernel.astype(np.float32), (6, 10), 1.0, 2.0, per_pixel)
+        for runs, values in zip(got, (smooth, -smooth), strict=True):
+            above, above_high = (values >= low) & (values >= 0), values >= high
+            np.testing.assert_array_equal(painted(runs, smooth.shape), above)
+            around = np.pad(above, ((0, 0), (1, 1)))
+            for y, x0, x1, reached in runs:
+                assert reached == above_high[y, x0 : x1 + 1].any()
+                assert not around[y, x0]
+                assert not around[y, x1 + 2]
+            assert (np.diff(runs[:, 0] * 1000 + runs[:, 1]) > 0).all()
 
 
 @settings(deadline=None, max_examples=150)

@@ -70,7 +70,7 @@ Run = tuple[Counted, CalibrationResult]
 
 def test_whole_plane_passes(counted_run: Run) -> None:
     calls = counted_run[0].calls
-    assert calls["correlate_separable"] == 6  # image and variance in each of three detections
+    assert calls["correlate_separable"] == 3  # the image in each of three detections; no plane of its variance
     assert calls["cell_statistics"] == 5  # the first, one after each detection, and a temporary one for the stars
     assert calls["scan"] == 3  # two passes and the final repair
     assert calls["draw_noise"] == 4  # two passes, the final measurement of the PSF stars, and the stars
