@@ -1,15 +1,31 @@
-"""CPU seconds and peak memory of the calibration, stage by stage.
+"""What a calibration costs, stage by stage: CPU and wall seconds, memory of the process, arrays that were allocated.
 
-Run ``make bench`` or ``python benchmarks/bench_pipeline.py --sizes 1024 2048 4096``. The first run of each size warms
-the kernels and is not counted. Times are those of this process; compare ratios within one run.
+``python benchmarks/bench_pipeline.py [--sizes 1024 2048 4096] [--crowded 4096] [--json FILE]``, or ``make bench``.
+
+Typical exposures have 800 stars in 1024 x 1024 pixels (6,600 sources in 4096 x 4096), crowded ones 7,500 (50,000
+sources in 4096 x 4096). Each is simulated in one process and calibrated in another, so that what is measured is the
+calibration alone. A first run warms the kernels; of some more the one with the least CPU counts, and its memory, which
+is that of the whole process at the height of a stage (Linux only). The last run is traced, which takes time: the
+highest sum of what numpy and compiled code have allocated in a stage beyond the exposure itself, in float32 planes of
+its size. Compare ratios within one run; seconds depend on the machine and on what else it does.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import resource
+import logging
+import multiprocessing
+import os
+import pickle
+import platform
+import re
+import tempfile
 import time
+import tracemalloc
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -17,78 +33,176 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from service.calibration.calibrate_image import CalibrateImage, References
-from service.calibration.config import CalibrateImageConfig
 from service.calibration.presets import resolve_config
+from service.calibration.result import CalibrationResult
+from service.exposure.exposure import Exposure
 from service.refcats import load_table
-from service.simulation import Simulation, SimulationConfig, simulate
+from service.simulation import SimulationConfig, simulate
+
+_HIGH_WATER = re.compile(r"VmHWM:\s+(\d+) kB")
 
 
-class StageClock:
-    """CPU seconds by stage, from progress reports."""
+def typical(size: int) -> SimulationConfig:
+    area = (size / 1024) ** 2
+    n_stars, n_galaxies = round(800 * area), round(240 * area)
+    return SimulationConfig(size=size, seed=4, n_stars=n_stars, n_galaxies=n_galaxies, mag_faint=25.0)
 
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-        self._last = time.process_time()
+
+def crowded(size: int) -> SimulationConfig:
+    """A wider PSF would blend sources together faster than stars are added."""
+    area = (size / 1024) ** 2
+    n_stars, n_galaxies = round(7500 * area), round(240 * area)
+    return SimulationConfig(size=size, seed=4, n_stars=n_stars, n_galaxies=n_galaxies, mag_faint=24.0, fwhm=3.5)
+
+
+class Scene:
+    """A simulated exposure in a directory, read anew for each run, which modifies it."""
+
+    def __init__(self, directory: Path) -> None:
+        self._exposures = directory / "exposures.pickle"
+        self._references = directory / "references.parquet"
+
+    def write(self, config: SimulationConfig) -> None:
+        simulation = simulate(config)
+        self._exposures.write_bytes(pickle.dumps(simulation.exposures, protocol=5))
+        pq.write_table(pa.table(simulation.references), self._references)
+
+    def read(self) -> tuple[list[Exposure], References]:
+        with self._exposures.open("rb") as stream:
+            exposures = pickle.load(stream)
+        loader = load_table(self._references)
+        return exposures, References(loader, loader)
+
+
+class Stages:
+    """Calls one function when a stage begins and another when it ends, and keeps what the latter says."""
+
+    def __init__(self, begin: Callable[[], Any], end: Callable[[Any], dict[str, float]]) -> None:
+        self._begin, self._end = begin, end
+        self._begun: tuple[str, Any] | None = None
+        self.found: dict[str, dict[str, float]] = {}
 
     def __call__(self, stage: str, fraction: float, numbers: dict[str, Any]) -> None:
-        now = time.process_time()
-        self.seconds[stage] = self.seconds.get(stage, 0.0) + now - self._last
-        self._last = now
+        if self._begun is None or self._begun[0] != stage:
+            self._begun = (stage, self._begin())
+        else:
+            self.found[stage] = self._end(self._begun[1])
+            self._begun = None
 
 
-def scene(size: int, stars_per_1k: int) -> Simulation:
-    area = (size / 1024) ** 2
-    config = SimulationConfig(
-        size=size, seed=4, n_stars=int(stars_per_1k * area), n_galaxies=int(0.3 * stars_per_1k * area), mag_faint=25.0
-    )
-    return simulate(config)
-
-
-def run(simulation: Simulation, references: References, config: CalibrateImageConfig) -> dict[str, Any]:
-    exposures = [
-        type(e)(**{name: getattr(e, name) for name in e.__slots__} | {"masked_image": e.masked_image.copy()})
-        for e in simulation.exposures
-    ]
-    clock = StageClock()
-    start, wall = time.process_time(), time.perf_counter()
-    result = CalibrateImage(config).run(exposures, references, clock)
+def calibrate(exposures: list[Exposure], references: References, preset: str, stages: Stages) -> CalibrationResult:
+    result = CalibrateImage(resolve_config(preset)).run(exposures, references, stages)
     if result.failure is not None:
-        raise SystemExit(f"calibration failed: {result.failure}")
-    return {
-        "cpu_s": time.process_time() - start,
-        "wall_s": time.perf_counter() - wall,
-        "stages_cpu_s": clock.seconds,
-        "sources": result.metadata["post_deblend_source_count"],
-        "stars": result.metadata["star_count"],
-        "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
-    }
+        raise RuntimeError(f"calibration failed: {result.failure}")
+    return result
+
+
+def _forget_high_water() -> None:
+    if platform.system() == "Linux":
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def _high_water_mb() -> float:
+    if platform.system() != "Linux":
+        return float("nan")
+    found = _HIGH_WATER.search(Path("/proc/self/status").read_text())
+    assert found is not None
+    return int(found[1]) / 1024
+
+
+def timed(scene: Scene, preset: str) -> dict[str, Any]:
+    """Seconds and memory of one run."""
+
+    def begin() -> tuple[float, float]:
+        _forget_high_water()
+        return time.process_time(), time.perf_counter()
+
+    def end(began: tuple[float, float]) -> dict[str, float]:
+        cpu, wall = time.process_time() - began[0], time.perf_counter() - began[1]
+        return {"cpu_s": cpu, "wall_s": wall, "memory_mb": _high_water_mb()}
+
+    stages = Stages(begin, end)
+    exposures, references = scene.read()
+    cpu, wall = time.process_time(), time.perf_counter()
+    result = calibrate(exposures, references, preset, stages)
+    seconds = {"cpu_s": time.process_time() - cpu, "wall_s": time.perf_counter() - wall}
+    counts = {"sources": result.metadata["post_deblend_source_count"], "stars": result.metadata["star_count"]}
+    memory = max(stage["memory_mb"] for stage in stages.found.values())
+    return {**counts, **seconds, "memory_mb": memory, "stages": stages.found}
+
+
+def traced(scene: Scene, preset: str) -> dict[str, float]:
+    """Most float32 planes allocated at once in each stage, beyond the exposure."""
+    exposures, references = scene.read()
+    plane = exposures[0].masked_image.image.nbytes
+    stages = Stages(tracemalloc.reset_peak, lambda _: {"planes": tracemalloc.get_traced_memory()[1] / plane})
+    tracemalloc.start()
+    calibrate(exposures, references, preset, stages)
+    tracemalloc.stop()
+    return {stage: found["planes"] for stage, found in stages.found.items()}
+
+
+def measured(scene: Scene, preset: str, repeats: int) -> dict[str, Any]:
+    """The cheapest of some runs after one that warms the kernels, and what another allocates."""
+    logging.disable(logging.WARNING)
+    runs = [timed(scene, preset) for _ in range(1 + repeats)]
+    found = min(runs[1:], key=lambda run: run["cpu_s"])
+    planes = traced(scene, preset)
+    for stage, numbers in found["stages"].items():
+        numbers["planes"] = planes[stage]
+    return found | {"planes": max(planes.values())}
+
+
+def alone(function: Callable[..., Any], *arguments: Any) -> Any:
+    """What a function returns in a process of its own."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(function, *arguments).result()
+
+
+def measure(config: SimulationConfig, preset: str, repeats: int) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory(prefix="bench-pipeline-") as name:
+        scene = Scene(Path(name))
+        alone(scene.write, config)
+        found: dict[str, Any] = alone(measured, scene, preset, repeats)
+    return {"size": config.size} | found
+
+
+def table(title: str, key: str, digits: int, scenes: dict[str, Any]) -> None:
+    """Print one number of all stages and of the whole run, a column each scene, and what growing fourfold costs."""
+    names = list(scenes)
+    steps = [(a, b) for a, b in pairwise(names) if scenes[b]["size"] == 2 * scenes[a]["size"]]
+    steps = [(a, b) for a, b in steps if a.split()[0] == b.split()[0]] if key == "cpu_s" else []
+    print(f"\n{title:<22}" + "".join(f"{name:>15}" for name in names) + "".join(f"{b:>15}" for _, b in steps))
+    if steps:
+        print(" " * (22 + 15 * len(names)) + "".join(f"{'/ ' + a:>15}" for a, _ in steps))
+    stages = list(dict.fromkeys(stage for scene in scenes.values() for stage in scene["stages"]))
+    for row in [*stages, "whole"]:
+        cells = {name: scene if row == "whole" else scene["stages"].get(row, {}) for name, scene in scenes.items()}
+        line = "".join(f"{cells[name].get(key, float('nan')):15.{digits}f}" for name in names)
+        print(f"{row:<22}{line}" + "".join(f"{cells[b][key] / cells[a][key]:15.2f}" for a, b in steps))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--sizes", type=int, nargs="+", default=[1024, 2048, 4096])
-    parser.add_argument("--stars-per-1k", type=int, default=400, help="stars per 1024 x 1024 pixels")
+    parser.add_argument("--sizes", type=int, nargs="*", default=[1024, 2048, 4096], help="of typical exposures, pixels")
+    parser.add_argument("--crowded", type=int, nargs="*", default=[4096], help="sizes of crowded exposures, pixels")
     parser.add_argument("--preset", default="generic")
+    parser.add_argument("--repeats", type=int, default=3, help="runs beside the first, of which the cheapest counts")
     parser.add_argument("--json", type=Path, help="write the numbers here")
     options = parser.parse_args()
-    config = resolve_config(options.preset)
-    report = {}
-    for size in options.sizes:
-        simulation = scene(size, options.stars_per_1k)
-        path = Path(f"/tmp/bench_references_{size}.parquet")
-        pq.write_table(pa.table(simulation.references), path)
-        loader = load_table(path)
-        references = References(loader, loader)
-        run(simulation, references, config)
-        report[size] = run(simulation, references, config)
-        numbers = report[size]
-        print(f"\n{size} x {size}: {numbers['sources']} sources, {numbers['stars']} stars")
-        for stage, seconds in numbers["stages_cpu_s"].items():
-            print(f"  {stage:<22} {seconds:8.3f}")
-        print(f"  {'total CPU s':<22} {numbers['cpu_s']:8.3f}   wall {numbers['wall_s']:.3f}")
-        print(f"  {'peak memory MB':<22} {numbers['peak_memory_mb']:8.0f}")
+    configs = {f"typical {size}": typical(size) for size in options.sizes}
+    configs |= {f"crowded {size}": crowded(size) for size in options.crowded}
+    scenes = {}
+    for name, config in configs.items():
+        scenes[name] = measure(config, options.preset, options.repeats)
+        print(f"{name}: {scenes[name]['sources']:,} sources, {scenes[name]['stars']:,} stars", flush=True)
+    table("CPU s", "cpu_s", 3, scenes)
+    table("wall s", "wall_s", 3, scenes)
+    table("memory, MB", "memory_mb", 0, scenes)
+    table("planes", "planes", 2, scenes)
     if options.json:
-        options.json.write_text(json.dumps(report, indent=2))
+        machine = {"machine": platform.machine(), "cores": os.cpu_count(), "python": platform.python_version()}
+        options.json.write_text(json.dumps({"machine": machine, "scenes": scenes}, indent=2))
 
 
 if __name__ == "__main__":
