@@ -21,10 +21,10 @@ from typing import Any
 
 import galsim
 import numpy as np
-from accuracy import copied
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
+from benchmarks.accuracy import copied
 from service.calibration.calibrate_image import CalibrateImage
 from service.calibration.config.star_selection import StarSelectionConfig
 from service.calibration.presets import resolve_config

@@ -1,28 +1,30 @@
-"""Cosmic rays, detection and PSF beside other programs on the same simulated image.
+"""Cosmic rays, detection and PSF stage by stage beside other packages on the same simulated image.
 
-``python benchmarks/peers.py --size 2048 --fwhm 4.5``. Needs, as far as they are installed: the packages astroscrappy,
-sep and piff, and the programs ``source-extractor`` and ``psfex``; what is missing is left out.
+``python -m benchmarks.peers.stages --size 2048 --fwhm 4.5``. Needs, as far as they are installed: the packages
+astroscrappy, sep and piff, and the programs ``source-extractor`` and ``psfex``; what is missing is left out.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib
-import os
-import shutil
-import subprocess
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from accuracy import copied
 from astropy.io import fits
-from front_half import STAMP_HALF, Truth, scene_config
 from numpy.typing import NDArray
 from scipy.ndimage import binary_dilation
 from scipy.spatial import cKDTree
 
+from benchmarks.accuracy import copied
+from benchmarks.front_half import Truth, scene_config
+from benchmarks.peers import classic
+from benchmarks.peers.judge import psf_figures
+from benchmarks.peers.programs import Clock, missing, run
+from benchmarks.peers.report import table
 from service.calibration import background, cosmic_rays, detection
 from service.calibration.calibrate_image import CalibrateImage
 from service.calibration.config import CalibrateImageConfig
@@ -30,7 +32,6 @@ from service.calibration.psf import gaussian
 from service.calibration.result import CalibrationResult
 from service.exposure.background import BackgroundList
 from service.exposure.exposure import Exposure
-from service.exposure.psf.moments import adaptive_moments
 from service.simulation import Simulation, simulate
 
 Row = dict[str, float]
@@ -44,22 +45,6 @@ def optional(name: str) -> Any:
     except ImportError:
         print(f"{name} is not installed: left out")
         return None
-
-
-class Clock:
-    """CPU seconds of a block, of child processes too."""
-
-    def __enter__(self) -> Clock:
-        self._start = self._now()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.seconds = self._now() - self._start
-
-    @staticmethod
-    def _now() -> float:
-        times = os.times()
-        return float(times.user + times.system + times.children_user + times.children_system)
 
 
 def flattened(simulation: Simulation) -> Exposure:
@@ -89,13 +74,13 @@ def compare_cosmic_rays(simulation: Simulation) -> Table:
             "CPU s": seconds,
         }
 
-    table: Table = {}
+    columns: Table = {}
     ours = copied(exposure)
     ours.psf = exposure.psf
     cosmic_rays.repair(copied(ours), CalibrateImageConfig().psf_repair, keep_cosmic_rays=True)  # compiles
     with Clock() as clock:
         cosmic_rays.repair(ours, CalibrateImageConfig().psf_repair, keep_cosmic_rays=True)
-    table["visitcal"] = judged(ours.masked_image.is_set(["CR"]), clock.seconds)
+    columns["visitcal"] = judged(ours.masked_image.is_set(["CR"]), clock.seconds)
     if (astroscrappy := optional("astroscrappy")) is not None:
         config = simulation.config
         options = {"gain": 1.0, "readnoise": config.read_noise, "satlevel": config.full_well, "sigclip": 4.5}
@@ -110,8 +95,8 @@ def compare_cosmic_rays(simulation: Simulation) -> Table:
         }.items():
             with Clock() as clock:
                 found, _ = astroscrappy.detect_cosmics(raw, inmask=~free, **options, **extra)
-            table[name] = judged(found, clock.seconds)
-    return table
+            columns[name] = judged(found, clock.seconds)
+    return columns
 
 
 def compare_detection(simulation: Simulation) -> Table:
@@ -137,7 +122,7 @@ def compare_detection(simulation: Simulation) -> Table:
         real |= cKDTree(bad).query(np.stack([x, y], axis=1))[0] < simulation.config.fwhm
         return row | {"detections": float(len(x)), "of nothing": float((~real).sum()), "CPU s": seconds}
 
-    table: Table = {}
+    columns: Table = {}
     faint = {"include_threshold_multiplier": 1.0, "re_estimate_background": False}
     config = CalibrateImageConfig().star_detection.model_copy(update=faint)
     ours = copied(exposure)
@@ -145,13 +130,11 @@ def compare_detection(simulation: Simulation) -> Table:
     detection.detect_sources(copied(ours), config)  # compiles
     with Clock() as clock:
         found = detection.detect_sources(ours, config)
-    table["visitcal"] = judged(*found.footprints.peaks.T.astype(float), clock.seconds)
+    columns["visitcal"] = judged(*found.footprints.peaks.T.astype(float), clock.seconds)
     if (sep := optional("sep")) is not None:
-        half = int(3 * simulation.config.fwhm / 2.3548) + 1
-        grid = np.arange(-half, half + 1) ** 2
-        kernel = np.exp(-(grid + grid[:, None]) / (2 * (simulation.config.fwhm / 2.3548) ** 2))
+        kernel = classic.smoothing(simulation.config.fwhm)
         noise = np.sqrt(image.variance)
-        smoothed = float(np.sqrt(truth.sky_variance * (kernel**2).sum()) / kernel.sum())
+        smoothed = float(np.sqrt(truth.sky_variance)) * classic.threshold(simulation.config.fwhm, 1.0)
         for name, thresh, options in (
             ("sep 5 sigma, matched", 5.0, {"err": noise, "filter_type": "matched", "minarea": 1, "clean": False}),
             ("sep 5 smoothed sigma", 5.0 * smoothed, {"filter_type": "conv", "minarea": 1, "clean": False}),
@@ -159,8 +142,8 @@ def compare_detection(simulation: Simulation) -> Table:
         ):
             with Clock() as clock:
                 objects = sep.extract(image.image, thresh, filter_kernel=kernel, **options)
-            table[name] = judged(objects["x"], objects["y"], clock.seconds)
-    return table
+            columns[name] = judged(objects["x"], objects["y"], clock.seconds)
+    return columns
 
 
 def compare_psf(simulation: Simulation) -> Table:
@@ -171,39 +154,17 @@ def compare_psf(simulation: Simulation) -> Table:
     assert stars is not None
     used = stars["calib_psf_used"]
     x, y = stars["slot_Centroid_x"][used], stars["slot_Centroid_y"][used]
-    positions = np.array([0.08, 0.3, 0.5, 0.7, 0.92]) * simulation.config.size
-    at = [value.ravel() for value in np.meshgrid(positions, positions)]
-    true = [simulation.psf.stamp(np.rint(a), np.rint(b), STAMP_HALF)[0] for a, b in zip(*at, strict=True)]
-
-    def judged(stamps: NDArray[Any]) -> Row:
-        half = stamps.shape[1] // 2
-        cut = slice(STAMP_HALF - half, STAMP_HALF + half + 1)
-        truth = np.stack(true)[:, cut, cut]
-        truth, model = (s / s.sum(axis=(1, 2), keepdims=True) for s in (truth, np.asarray(stamps, np.float64)))
-        (txx, tyy, txy), (mxx, myy, mxy) = (adaptive_moments(s.astype(np.float32)).T for s in (truth, model))
-        size = (mxx + myy) / (txx + tyy) - 1
-        shape = np.hypot(
-            (mxx - myy) / (mxx + myy) - (txx - tyy) / (txx + tyy), 2 * (mxy / (mxx + myy) - txy / (txx + tyy))
-        )
-        residual = np.abs(model - truth).sum(axis=(1, 2))
-        return {
-            "stars": float(used.sum()),
-            "|dT|/T median (%)": 100 * float(np.median(np.abs(size))),
-            "|dT|/T worst (%)": 100 * float(np.max(np.abs(size))),
-            "|de| median": float(np.median(shape)),
-            "|de| worst": float(np.max(shape)),
-            "sum |residual| median (%)": 100 * float(np.median(residual)),
-        }
-
-    table = {"visitcal": judged(exposure.psf.kernel_images(*(np.rint(a) for a in at)))}
+    columns = {"visitcal": psf_figures(simulation, exposure.psf.kernel_images)}
     flat = _counts(exposure, result)
-    if shutil.which("psfex") and shutil.which("source-extractor"):
-        table["PSFEx"] = judged(_psfex(flat, exposure, x, y, at))
+    if absent := missing(("source-extractor", "psfex")):
+        print(f"{', '.join(absent)}: not installed: left out")
     else:
-        print("psfex or source-extractor is not installed: left out")
+        columns["PSFEx"] = _psfex(flat, exposure, simulation, x, y)
     if (piff := optional("piff")) is not None:
-        table["Piff"] = judged(_piff(piff, flat, exposure, x, y, at))
-    return table
+        columns["Piff"] = psf_figures(simulation, _piff(piff, flat, exposure, x, y))
+    for column in columns.values():
+        column["stars"] = float(used.sum())
+    return columns
 
 
 def _counts(exposure: Exposure, result: CalibrationResult) -> NDArray[np.float32]:
@@ -212,55 +173,32 @@ def _counts(exposure: Exposure, result: CalibrationResult) -> NDArray[np.float32
 
 
 def _psfex(
-    image: NDArray[np.float32], exposure: Exposure, x: NDArray[Any], y: NDArray[Any], at: list[NDArray[Any]]
-) -> NDArray[np.float64]:
-    """PSFEx of the same stars: SExtractor cuts the stamps, the catalogue is reduced to those stars."""
+    image: NDArray[np.float32], exposure: Exposure, simulation: Simulation, x: NDArray[Any], y: NDArray[Any]
+) -> Row:
+    """PSFEx of the same stars, sampled as ours: SExtractor cuts the stamps, the catalogue is reduced to those stars."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         planes = exposure.masked_image
-        fits.writeto(folder / "image.fits", image)
-        weight = np.where(planes.is_set(["BAD", "SAT", "CR"]), 0, 1 / planes.variance).astype(np.float32)
-        fits.writeto(folder / "weight.fits", weight)
-        columns = "VIGNET(41,41) X_IMAGE Y_IMAGE FLUX_RADIUS SNR_WIN FLUX_APER(1) FLUXERR_APER(1) ELONGATION FLAGS"
-        (folder / "param").write_text("\n".join(columns.split()))
-        (folder / "filter").write_text("CONV NORM\n# 3x3\n1 2 1\n2 4 2\n1 2 1\n")
-        options = {
-            "CATALOG_TYPE": "FITS_LDAC", "CATALOG_NAME": "stars.cat", "PARAMETERS_NAME": "param",
-            "FILTER_NAME": "filter", "DETECT_THRESH": 5, "BACK_TYPE": "MANUAL", "BACK_VALUE": 0,
-            "WEIGHT_TYPE": "MAP_WEIGHT", "WEIGHT_IMAGE": "weight.fits", "PHOT_APERTURES": 24, "GAIN": 1,
-        }  # fmt: skip
-        _run("source-extractor", "image.fits", folder, options)
-        with fits.open(folder / "stars.cat") as catalog:
+        weight = np.where(planes.is_set(["BAD", "SAT", "CR"]), 0, 1 / planes.variance)
+        classic.write_image(folder, image, weight, simulation.config)
+        classic.cut_stamps(folder, simulation.config, BACK_TYPE="MANUAL", BACK_VALUE=0)
+        with fits.open(folder / "stamps.cat") as catalog:
             rows = catalog["LDAC_OBJECTS"].data
             near, _ = cKDTree(np.stack([x, y], axis=1)).query(np.stack([rows["X_IMAGE"], rows["Y_IMAGE"]], axis=1) - 1)
             catalog["LDAC_OBJECTS"].data = rows[near < 1.5]
             catalog.writeto(folder / "used.cat")
         options = {
-            "PSF_SIZE": "83,83", "PSF_SAMPLING": 0.5, "PSFVAR_DEGREES": 2, "SAMPLE_AUTOSELECT": "N", "SAMPLE_MINSN": 1,
-            "SAMPLE_MAXELLIP": 1, "SAMPLE_FWHMRANGE": "0.5,30", "SAMPLE_VARIABILITY": 5, "CHECKPLOT_TYPE": "NONE",
-            "CHECKIMAGE_TYPE": "NONE", "WRITE_XML": "N",
+            "PSF_SIZE": "83,83", "PSF_SAMPLING": 0.5, "SAMPLE_AUTOSELECT": "N", "SAMPLE_MINSN": 1,
+            "SAMPLE_MAXELLIP": 1, "SAMPLE_FWHMRANGE": "0.5,30", "SAMPLE_VARIABILITY": 5,
         }  # fmt: skip
-        _run("psfex", "used.cat", folder, options)
-        with fits.open(folder / "used.psf") as model:
-            header, grid = model[1].header, np.asarray(model[1].data["PSF_MASK"][0], np.float64)
-    u = (np.rint(at[0]) + 1 - header["POLZERO1"]) / header["POLSCAL1"]
-    v = (np.rint(at[1]) + 1 - header["POLZERO2"]) / header["POLSCAL2"]
-    terms = np.stack([u**i * v**j for j in range(3) for i in range(3 - j)], axis=1)
-    step = header["PSF_SAMP"]
-    assert step == 0.5
-    return np.tensordot(terms, grid, 1)[:, 1::2, 1::2]
-
-
-def _run(program: str, argument: str, folder: Path, options: dict[str, Any]) -> None:
-    (folder / f"{program}.conf").write_text("".join(f"{key} {value}\n" for key, value in options.items()))
-    command = [str(shutil.which(program)), argument, "-c", f"{program}.conf"]
-    subprocess.run(command, cwd=folder, check=True, capture_output=True)
+        run("psfex", "used.cat", folder, options)
+        return psf_figures(simulation, lambda x, y: classic.psf_stamps(folder / "used.psf", x, y))
 
 
 def _piff(
-    piff: Any, image: NDArray[np.float32], exposure: Exposure, x: NDArray[Any], y: NDArray[Any], at: list[NDArray[Any]]
-) -> NDArray[np.float64]:
-    """Piff's pixel grid with a polynomial of order 2, as Rubin configures it."""
+    piff: Any, image: NDArray[np.float32], exposure: Exposure, x: NDArray[Any], y: NDArray[Any]
+) -> Callable[[NDArray[Any], NDArray[Any]], NDArray[Any]]:
+    """Piff's pixel grid with a polynomial of order 2, as Rubin configures it; what draws it."""
     galsim = importlib.import_module("galsim")
     planes = exposure.masked_image
     weight = np.where(planes.is_set(["BAD", "SAT", "CR", "INTRP"]), 0, 1 / np.median(planes.variance))
@@ -284,21 +222,16 @@ def _piff(
         }
     )
     psf.fit(stars, {0: wcs}, None)
-    drawn = [
-        psf.draw(x=float(np.rint(a)), y=float(np.rint(b)), stamp_size=25, center=True) for a, b in zip(*at, strict=True)
-    ]
-    return np.stack([stamp.array for stamp in drawn])
 
+    def stamps(x: NDArray[Any], y: NDArray[Any]) -> NDArray[Any]:
+        drawn = [psf.draw(x=a, y=b, stamp_size=25, center=True) for a, b in zip(x, y, strict=True)]
+        return np.stack([stamp.array for stamp in drawn])
 
-def print_table(title: str, table: Table) -> None:
-    print(f"\n{title}")
-    print(f"{'':<28}" + "".join(f"{name:>24}" for name in table))
-    for name in table["visitcal"]:
-        print(f"{name:<28}" + "".join(f"{row[name]:>24.4g}" for row in table.values()))
+    return stamps
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.peers.stages", description=__doc__)
     parser.add_argument("--size", type=int, default=2048)
     parser.add_argument("--fwhm", type=float, nargs="+", default=[3.0, 4.5])
     parser.add_argument("--kind", default="typical")
@@ -307,9 +240,9 @@ def main() -> None:
     for fwhm in options.fwhm:
         simulation = simulate(scene_config(options.kind, options.size, fwhm, options.seed))
         name = f"{options.kind}, {options.size} px, FWHM {fwhm:g} px"
-        print_table(f"Cosmic rays: {name}", compare_cosmic_rays(simulation))
-        print_table(f"Detection: {name}", compare_detection(simulation))
-        print_table(f"PSF: {name}", compare_psf(simulation))
+        print(table(f"Cosmic rays: {name}", compare_cosmic_rays(simulation)))
+        print(table(f"Detection: {name}", compare_detection(simulation)))
+        print(table(f"PSF: {name}", compare_psf(simulation)))
 
 
 if __name__ == "__main__":
