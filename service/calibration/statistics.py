@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from service.calibration.kernels.image_statistics import moments_within, order_statistics
+from service.calibration.plane_survey import PlaneSurvey, good_values
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import ArrayLike, NDArray
+
+    _Moments = Callable[[float, float], tuple[int, float, float]]
 
 __all__ = [
     "IQR_TO_STDEV",
@@ -22,7 +24,9 @@ __all__ = [
     "plane_statistics",
 ]
 
-_NO_MASK = np.empty((1, 0), np.int32)
+_SAMPLE = 1 << 15  # pixels that guide the pass over a plane; smaller planes are treated as arrays
+
+_QUARTILES = (0.25, 0.5, 0.75)
 
 #: Standard deviation of a normal distribution over its interquartile range.
 IQR_TO_STDEV = 0.741301109252801
@@ -77,19 +81,30 @@ def clipped_statistics(values: ArrayLike, *, num_sigma: float = 3.0, num_iter: i
     data = data[np.isfinite(data)]
     if not data.size:
         return ClippedStatistics(np.nan, np.nan, np.nan, 0)
-    lower, median, upper = (float(q) for q in np.quantile(data, (0.25, 0.5, 0.75)))
-    center, limit = median, num_sigma * IQR_TO_STDEV * (upper - lower) if num_sigma < np.inf else np.inf
-    kept = data
-    for _ in range(num_iter):
+    return _clipped(_moments_of(data), np.quantile(data, _QUARTILES), num_sigma, num_iter)
+
+
+def _moments_of(data: NDArray[np.float64]) -> _Moments:
+    def moments(center: float, limit: float) -> tuple[int, float, float]:
         kept = data[np.abs(data - center) <= limit]
-        if not kept.size:
-            return ClippedStatistics(np.nan, np.nan, median, 0)
-        center = float(kept.mean())
-        stdev = float(kept.std(ddof=1)) if kept.size > 1 else np.nan
-        limit = num_sigma * stdev if num_sigma < np.inf else np.inf
-        if kept.size == 1:
+        mean = float(kept.mean()) if kept.size else np.nan
+        return kept.size, mean, float(kept.std(ddof=1)) if kept.size > 1 else np.nan
+
+    return moments
+
+
+def _clipped(moments: _Moments, quartiles: NDArray[np.float64], num_sigma: float, num_iter: int) -> ClippedStatistics:
+    """Clip by means of a function that has number, mean and standard deviation within a limit of a centre."""
+    lower, median, upper = (float(quartile) for quartile in quartiles)
+    # without a limit nothing is cut, not even where the quartiles are equal
+    center, limit = median, num_sigma * IQR_TO_STDEV * (upper - lower) if num_sigma < np.inf else np.inf
+    n, mean, stdev = 0, np.nan, np.nan
+    for _ in range(num_iter):
+        n, mean, stdev = moments(center, limit)
+        if n <= 1:  # no width to clip with
             break
-    return ClippedStatistics(center, stdev, median, kept.size)
+        center, limit = mean, num_sigma * stdev if num_sigma < np.inf else np.inf
+    return ClippedStatistics(mean, stdev, median, n)
 
 
 def plane_statistics(
@@ -102,7 +117,7 @@ def plane_statistics(
 ) -> ClippedStatistics:
     """Clipped statistics of an image plane; see `clipped_statistics`.
 
-    The plane is neither copied nor sorted nor converted.
+    A large plane is neither copied nor sorted nor converted.
 
     Parameters
     ----------
@@ -115,22 +130,34 @@ def plane_statistics(
     num_sigma, num_iter : float, int
         As in `clipped_statistics`.
     """
-    used_mask = _NO_MASK if mask is None else mask
-    clip = num_sigma < np.inf
-    fractions = np.array([0.25, 0.5, 0.75] if clip else [0.5])
-    found = order_statistics(_words(image), used_mask, np.int32(bad), fractions)
-    median = float(found[found.size // 2])
-    if not np.isfinite(median):
+    sample = good_values(image, mask, bad, _stride(image))
+    if image.size <= _SAMPLE:
+        return clipped_statistics(sample, num_sigma=num_sigma, num_iter=num_iter)
+    limits = _clipping_limits(sample.astype(np.float64), num_sigma, num_iter)
+    survey = PlaneSurvey(image, mask, bad, fractions=_QUARTILES, limits=limits, sample=sample)
+    quartiles = survey.quantiles()
+    if np.isnan(quartiles[1]):
         return ClippedStatistics(np.nan, np.nan, np.nan, 0)
-    largest = float(np.finfo(np.float64).max)  # keeps all but infinite pixels
-    center, limit = median, num_sigma * IQR_TO_STDEV * float(found[-1] - found[0]) if clip else largest
-    n, mean, variance = 0, np.nan, np.nan
-    for _ in range(num_iter if clip else 1):
-        n, mean, variance = moments_within(image, used_mask, np.int32(bad), center, limit)
-        if n <= 1:  # no width to clip with
-            break
-        center, limit = mean, num_sigma * float(np.sqrt(variance))
-    return ClippedStatistics(float(mean), float(np.sqrt(variance)), median, int(n))
+    return _clipped(survey.moments, quartiles, num_sigma, num_iter)
+
+
+def _stride(image: NDArray[np.float32]) -> int:
+    """Odd, for the sample not to keep to some columns."""
+    return image.size // _SAMPLE | 1
+
+
+def _clipping_limits(sample: NDArray[np.float64], num_sigma: float, num_iter: int) -> list[tuple[float, float]]:
+    """Centre and limit of each pass that clips a sample; none for none."""
+    limits: list[tuple[float, float]] = []
+    moments = _moments_of(sample)
+
+    def noted(center: float, limit: float) -> tuple[int, float, float]:
+        limits.append((center, limit))
+        return moments(center, limit)
+
+    if sample.size:
+        _clipped(noted, np.quantile(sample, _QUARTILES), num_sigma, num_iter)
+    return limits
 
 
 def plane_quantiles(
@@ -146,17 +173,17 @@ def plane_quantiles(
     image, mask, bad
         As in `plane_statistics`.
     fractions : sequence of float
-        0 to 1, at most 60.
+        0 to 1.
 
     Returns
     -------
     ndarray of float64
         One value a fraction; NaN where no pixel is left.
     """
-    values = order_statistics(
-        _words(image), _NO_MASK if mask is None else mask, np.int32(bad), np.asarray(fractions, dtype=np.float64)
-    )
-    return np.asarray(values)
+    sample = good_values(image, mask, bad, _stride(image))
+    if image.size > _SAMPLE:
+        return PlaneSurvey(image, mask, bad, fractions=fractions, sample=sample).quantiles()
+    return np.quantile(sample.astype(np.float64), fractions) if sample.size else np.full(len(fractions), np.nan)
 
 
 def plane_median(image: NDArray[np.float32], mask: NDArray[np.int32] | None = None, bad: int = 0) -> float:
@@ -168,7 +195,3 @@ def plane_median(image: NDArray[np.float32], mask: NDArray[np.int32] | None = No
         As in `plane_statistics`.
     """
     return float(plane_quantiles(image, [0.5], mask, bad)[0])
-
-
-def _words(image: NDArray[np.float32]) -> NDArray[np.uint32]:
-    return np.ascontiguousarray(image, np.float32).view(np.uint32)

@@ -1,4 +1,4 @@
-"""Exact order statistics and clipped moments of a whole plane without sorting or copying it."""
+"""What the statistics of a whole plane need, from one pass over it that neither sorts nor copies it."""
 
 from __future__ import annotations
 
@@ -10,148 +10,142 @@ from numba import njit
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["moments_within", "order_statistics"]
+__all__ = ["BINS", "moments_within", "survey_plane"]
 
-_BINS = 1 << 16
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def _sortable(bits: np.uint32) -> np.uint32:
-    """Unsigned integer that sorts as the float32 with these bits does."""
-    if bits & np.uint32(0x80000000):
-        return ~bits
-    return bits | np.uint32(0x80000000)
+#: Bins of the histogram; 0 is for pixels that do not count.
+BINS = 2048
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _upper_histogram(words: NDArray[np.uint32], mask: NDArray[np.int32], bad: np.int32) -> NDArray[np.int64]:
-    """Counts of the upper halves of the keys of finite values without a bad bit."""
-    counts = np.zeros(_BINS, np.int64)
-    masked = mask.size > 0
-    for j in range(words.shape[0]):
-        row = words[j]
-        row_mask = mask[j] if masked else mask[0]
-        for i in range(row.size):
-            word = row[i]
-            if (word & np.uint32(0x7F800000)) == np.uint32(0x7F800000):
-                continue
-            if masked and row_mask[i] & bad:
-                continue
-            counts[_sortable(word) >> np.uint32(16)] += 1
-    return counts
+def _clean(row: NDArray[np.float32], mask: NDArray[np.int32], bad: np.int32, out: NDArray[np.float32]) -> None:
+    """Row with NaN for pixels that are not finite or have a bad bit; a mask of size 0 stands for none."""
+    infinity, nan = np.float32(np.inf), np.float32(np.nan)
+    for x in range(row.size):
+        out[x] = row[x] if abs(row[x]) < infinity else nan
+    for x in range(mask.size):
+        out[x] = out[x] if (mask[x] & bad) == 0 else nan
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _lower_histograms(
-    words: NDArray[np.uint32], mask: NDArray[np.int32], bad: np.int32, slots: NDArray[np.int8], n_slots: int
-) -> NDArray[np.int64]:
-    """Counts of the lower halves of those keys whose upper half has a slot."""
-    counts = np.zeros((n_slots, _BINS), np.int64)
-    masked = mask.size > 0
-    for j in range(words.shape[0]):
-        row = words[j]
-        row_mask = mask[j] if masked else mask[0]
-        for i in range(row.size):
-            key = _sortable(row[i])
-            slot = slots[key >> np.uint32(16)]
-            if slot >= 0 and not (masked and row_mask[i] & bad):
-                counts[slot, key & np.uint32(0xFFFF)] += 1
-    return counts
+def _sort_into_bins(row: NDArray[np.float32], low: np.float32, scale: np.float32, bins: NDArray[np.uint16]) -> None:
+    """Bins from 1 on, monotone in the value; 0 for NaN."""
+    bottom, top, one = np.float32(0), np.float32(BINS - 2), np.float32(1)
+    for x in range(row.size):
+        place = min(max((row[x] - low) * scale, bottom), top) + one
+        bins[x] = np.uint16(np.int32(place if row[x] == row[x] else bottom))
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _find(counts: NDArray[np.int64], rank: int | np.int64) -> tuple[int, int | np.int64]:
-    """Bin that holds the element of a rank, and the rank within it."""
-    for b in range(_BINS):
-        if rank < counts[b]:
-            return b, rank
-        rank -= counts[b]
-    return _BINS - 1, 0
+def _count_and_pick(
+    row: NDArray[np.float32],
+    bins: NDArray[np.uint16],
+    counts: NDArray[np.int32],
+    wanted: NDArray[np.uint8],
+    picked: NDArray[np.float32],
+    n: int,
+) -> int:
+    """Count bins and append the values of those wanted; four tables, for equal neighbours not to wait for each other.
 
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def order_statistics(
-    words: NDArray[np.uint32], mask: NDArray[np.int32], bad: np.int32, fractions: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """Quantiles at index ``fraction * (n - 1)`` with linear interpolation, over finite values without a bad bit.
-
-    Exact, by counting the upper and then the lower halves of the bits: two passes, no copy.
-
-    Parameters
-    ----------
-    words : ndarray of uint32, shape (height, width)
-        The float32 values seen as unsigned integers.
-    mask : ndarray of int32, same shape or (1, 0)
-        The latter stands for no mask.
-    bad : int
-        Bits of ``mask`` that exclude a pixel.
-    fractions : ndarray of float64, shape (q,)
-        Between 0 and 1; at most 60.
-
-    Returns
-    -------
-    ndarray of float64, shape (q,)
-        NaN where there is no such value.
+    A value is written always and kept by the count: no branch to mispredict.
     """
-    upper = _upper_histogram(words, mask, bad)
-    n = upper.sum()
-    result = np.full(len(fractions), np.nan)
-    if n == 0:
-        return result
-    ranks = np.empty(2 * len(fractions), np.int64)
-    for i in range(len(fractions)):
-        ranks[2 * i] = int(np.floor(fractions[i] * (n - 1)))
-        ranks[2 * i + 1] = min(ranks[2 * i] + 1, n - 1)
-    slots = np.full(_BINS, -1, np.int8)
-    n_slots = 0
-    for rank in ranks:
-        prefix, _ = _find(upper, rank)
-        if slots[prefix] < 0:
-            slots[prefix] = n_slots
-            n_slots += 1
-    lower = _lower_histograms(words, mask, bad, slots, n_slots)
-    keys = np.empty(len(ranks), np.uint32)
-    for k in range(len(ranks)):
-        prefix, inner = _find(upper, ranks[k])
-        low, _ = _find(lower[slots[prefix]], inner)
-        key = np.uint32((prefix << 16) | low)
-        keys[k] = key & np.uint32(0x7FFFFFFF) if key & np.uint32(0x80000000) else ~key
-    values = keys.view(np.float32)
-    for i in range(len(fractions)):
-        weight = fractions[i] * (n - 1) - ranks[2 * i]
-        result[i] = (1.0 - weight) * values[2 * i] + weight * values[2 * i + 1]
-    return result
+    even = row.size // 4 * 4
+    for x in range(0, even, 4):
+        for k in range(4):
+            b = bins[x + k]
+            counts[k, b] += 1
+            picked[n] = row[x + k]
+            n += wanted[b]
+    for x in range(even, row.size):
+        b = bins[x]
+        counts[0, b] += 1
+        picked[n] = row[x]
+        n += wanted[b]
+    return n
 
 
 # reassociation lets the sums run in vector registers; NaN still fails the comparison
 @njit(cache=True, nogil=True, error_model="numpy", fastmath={"reassoc", "contract"})
+def _row_moments(row: NDArray[np.float32], center: float, limit: float) -> tuple[int, float, float]:
+    """Number, sum and sum of squares of the deviations from ``center`` up to ``limit``."""
+    n = np.int32(0)
+    total = squares = 0.0
+    for x in range(row.size):
+        deviation = row[x] - center
+        kept = abs(deviation) <= limit
+        deviation = deviation if kept else 0.0  # no branch: three times faster
+        n += np.int32(kept)
+        total += deviation
+        squares += deviation * deviation
+    return int(n), total, squares
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def survey_plane(
+    image: NDArray[np.float32],
+    mask: NDArray[np.int32],
+    bad: np.int32,
+    low: np.float32,
+    scale: np.float32,
+    wanted: NDArray[np.uint8],
+    center: float,
+    inner: float,
+    picked: NDArray[np.float32],
+) -> tuple[NDArray[np.int64], int, NDArray[np.float64]]:
+    """Histogram of the finite pixels without a bad bit, the values of some bins, and moments of the middle.
+
+    Parameters
+    ----------
+    image : ndarray of float32, shape (height, width)
+    mask : ndarray of int32, same shape or (1, 0)
+        The latter stands for no mask.
+    bad : int
+        Bits of ``mask`` that exclude a pixel.
+    low, scale : float
+        A value goes to bin ``1 + (value - low) * scale``, those beyond to the first or the last.
+    wanted : ndarray of uint8, shape (BINS,)
+        1 for bins whose values are picked.
+    center, inner : float
+        Moments are those of pixels within ``inner`` of ``center``.
+    picked : ndarray of float32, shape (n,)
+        Receives the values picked, as long as a whole row and one more find room.
+
+    Returns
+    -------
+    counts : ndarray of int64, shape (BINS,)
+        Pixels in each bin, 0 in the first.
+    n_picked : int
+        Less than what was wanted if ``picked`` was too small.
+    middle : ndarray of float64, shape (3,)
+        Number, sum and sum of squares of deviations from ``center``.
+    """
+    width = image.shape[1]
+    row, bins = np.empty(width, np.float32), np.empty(width, np.uint16)
+    counts = np.zeros((4, BINS), np.int32)
+    nothing, no_mask = np.zeros(BINS, np.uint8), np.empty(0, np.int32)
+    middle = np.zeros(3)
+    n_picked = 0
+    for y in range(image.shape[0]):
+        _clean(image[y], mask[y] if mask.size else no_mask, bad, row)
+        _sort_into_bins(row, low, scale, bins)
+        if n_picked + width >= picked.size:
+            wanted = nothing
+        n_picked = _count_and_pick(row, bins, counts, wanted, picked, n_picked)
+        if inner >= 0:
+            n, total, squares = _row_moments(row, center, inner)
+            middle += np.array([n, total, squares])
+    counts[:, 0] = 0
+    return counts.sum(axis=0), n_picked, middle
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
 def moments_within(
     image: NDArray[np.float32], mask: NDArray[np.int32], bad: np.int32, center: float, limit: float
-) -> tuple[int, float, float]:
-    """Number, mean and variance (n - 1) of the good pixels within a finite ``limit`` of ``center``."""
-    n = 0
-    total = 0.0
-    squares = 0.0
-    for j in range(image.shape[0]):
-        row = image[j]
-        if mask.size > 0:
-            row_mask = mask[j]
-            for i in range(row.size):
-                deviation = row[i] - center
-                kept = (abs(deviation) <= limit) & ((row_mask[i] & bad) == 0)
-                d = deviation if kept else 0.0  # no branch: three times faster
-                n += int(kept)
-                total += d
-                squares += d * d
-        else:
-            for i in range(row.size):
-                deviation = row[i] - center
-                kept = abs(deviation) <= limit
-                d = deviation if kept else 0.0
-                n += int(kept)
-                total += d
-                squares += d * d
-    if n == 0:
-        return 0, np.nan, np.nan
-    mean = total / n
-    return n, center + mean, max(squares - n * mean * mean, 0.0) / (n - 1) if n > 1 else np.nan
+) -> NDArray[np.float64]:
+    """Number, sum and sum of squares of the deviations of good pixels from ``center`` up to ``limit``."""
+    row, no_mask = np.empty(image.shape[1], np.float32), np.empty(0, np.int32)
+    sums = np.zeros(3)
+    for y in range(image.shape[0]):
+        _clean(image[y], mask[y] if mask.size else no_mask, bad, row)
+        n, total, squares = _row_moments(row, center, limit)
+        sums += np.array([n, total, squares])
+    return sums
