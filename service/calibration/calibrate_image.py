@@ -542,7 +542,7 @@ class _Run:
         result, exposure = self.result, self.exposure
         with self.stage("calibrate_pixels"):
             result.metadata |= self._residual_background()
-            result.mask = exposure.masked_image.mask.copy()
+            result.mask = exposure.masked_image.mask
             photo_calib = exposure.photo_calib
             if photo_calib is not None and self.config.do_calibrate_pixels:
                 exposure.masked_image.scale(photo_calib.mean)

@@ -36,7 +36,7 @@ class CalibrationResult:
     astrometry_matches, photometry_matches : SourceCatalog or None
         Denormalised match lists.
     mask : ndarray of int32 or None
-        Copy of the mask plane of a completed run.
+        The mask plane of a completed run.
     background_to_photometric_ratio : ndarray of float32 or None
         Image times this is background-flattened, which is the unit of the background; None without an illumination
         correction, where both are the same.

@@ -1,4 +1,4 @@
-"""Hiding the neighbours of a source behind Gaussian noise, one source at a time."""
+"""Hiding the neighbours of a source behind Gaussian noise, one source at a time, and putting all back at the end."""
 
 from __future__ import annotations
 
@@ -10,7 +10,16 @@ from numba import njit
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["NoiseReplacedPlane", "draw_noise", "hide_source", "hide_sources", "show_source", "ziggurat_tables"]
+__all__ = [
+    "NoiseReplacedPlane",
+    "draw_noise",
+    "footprint_pixels",
+    "hide_source",
+    "hide_sources",
+    "restore_sources",
+    "show_source",
+    "ziggurat_tables",
+]
 
 _STATE_SIZE = 624
 _TAIL_START = 3.44428647676  # 128 strips of equal area, the tail strip being R + 1/R wide
@@ -22,25 +31,25 @@ class NoiseReplacedPlane(NamedTuple):
 
     Attributes
     ----------
-    work, image : ndarray of float32, shape (h, w)
-        The plane that is changed, and the true pixels.
+    work : ndarray of float32, shape (h, w)
+        The image, which is changed.
     spans, span_offsets : ndarray
         Footprints as in `service.exposure.footprint.FootprintSet`, but with array coordinates.
     pixels, pixel_offsets : ndarray
-        Own pixels of heavy footprints; the others show ``image``.
-    noise, noise_offsets : ndarray
-        Noise of each footprint in span order.
+        Own pixels of heavy footprints; the others show ``originals``.
+    noise, originals, noise_offsets : ndarray
+        Noise of each footprint and the true pixels of the image, in span order.
     replaced : bool
-        False: ``work`` is the image itself, sources are neither hidden nor shown.
+        False: sources are neither hidden nor shown.
     """
 
     work: NDArray[np.float32]
-    image: NDArray[np.float32]
     spans: NDArray[np.int32]
     span_offsets: NDArray[np.int64]
     pixels: NDArray[np.float32]
     pixel_offsets: NDArray[np.int64]
     noise: NDArray[np.float32]
+    originals: NDArray[np.float32]
     noise_offsets: NDArray[np.int64]
     replaced: bool
 
@@ -161,6 +170,21 @@ def draw_noise(
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
+def footprint_pixels(image: NDArray[np.float32], spans: NDArray[np.int32], n: int) -> NDArray[np.float32]:
+    """The ``n`` pixels of an image in spans, in their order; 0 outside the image."""
+    height, width = image.shape
+    pixels = np.zeros(n, np.float32)
+    k = 0
+    for s in range(spans.shape[0]):
+        y, x0, x1 = spans[s, 0], spans[s, 1], spans[s, 2]
+        if 0 <= y < height:
+            for x in range(max(x0, 0), min(x1 + 1, width)):
+                pixels[k + x - x0] = image[y, x]
+        k += x1 - x0 + 1
+    return pixels
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
 def _write(plane: NoiseReplacedPlane, source: int, values: NDArray[np.float32], first: int) -> None:
     height, width = plane.work.shape
     k = first
@@ -180,13 +204,8 @@ def show_source(plane: NoiseReplacedPlane, source: int) -> None:
     first = plane.pixel_offsets[source]
     if plane.pixel_offsets[source + 1] > first:
         _write(plane, source, plane.pixels, first)
-        return
-    height, width = plane.work.shape
-    for s in range(plane.span_offsets[source], plane.span_offsets[source + 1]):
-        y, x0, x1 = plane.spans[s, 0], plane.spans[s, 1], plane.spans[s, 2]
-        if 0 <= y < height:
-            for x in range(max(x0, 0), min(x1 + 1, width)):
-                plane.work[y, x] = plane.image[y, x]
+    else:
+        _write(plane, source, plane.originals, plane.noise_offsets[source])
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -201,3 +220,11 @@ def hide_sources(plane: NoiseReplacedPlane, rows: NDArray[np.int64]) -> None:
     """Replace sources by their noise, one after the other."""
     for source in rows:
         hide_source(plane, source)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def restore_sources(plane: NoiseReplacedPlane) -> None:
+    """Make the image what it was."""
+    if plane.replaced:
+        for source in range(plane.span_offsets.size - 1):
+            _write(plane, source, plane.originals, plane.noise_offsets[source])

@@ -33,7 +33,7 @@ class MeasurementContext:
     catalog : SourceCatalog
         Filled in place.
     masked_image : MaskedImage
-        True pixels.
+        Its mask and variance count; its image is ``plane``.
     psf : Psf
         In force.
     plane : NoiseReplacedPlane

@@ -42,8 +42,8 @@ class MeasurementNumbers:
 def measure(catalog: SourceCatalog, exposure: Exposure, config: MeasurementConfig) -> MeasurementNumbers:
     """Measure every source of a catalogue with all others hidden behind noise.
 
-    Fills, in place, the columns of those plugins that the catalogue's schema has; the exposure stays as it is. What
-    cannot be measured of a source is NaN with flags set.
+    Fills, in place, the columns of those plugins that the catalogue's schema has; the exposure is as it was afterwards.
+    What cannot be measured of a source is NaN with flags set.
 
     Method: Rubin SingleFrameMeasurementTask. Pixels outside all footprints keep their values; inside, only the source
     that is measured is visible: children of blends with the pixels that the deblender gave them, all others with
@@ -74,12 +74,12 @@ def measure(catalog: SourceCatalog, exposure: Exposure, config: MeasurementConfi
         raise ValueError("measurement needs footprints")
     image = exposure.masked_image
     if config.do_replace_with_noise:
-        plane, mean, std = noise_replaced_plane(image, catalog.footprints, config.noise_replacer)
+        with noise_replaced_plane(image, catalog.footprints, config.noise_replacer) as (plane, mean, std):
+            _run(MeasurementContext(catalog, image, exposure.psf, plane, config.keep_stale_flags), config)
     else:
         plane = plain_plane(image, catalog.footprints)
         mean, std, *_ = plane_statistics(image.image)
-    context = MeasurementContext(catalog, image, exposure.psf, plane, config.keep_stale_flags)
-    _run(context, config)
+        _run(MeasurementContext(catalog, image, exposure.psf, plane, config.keep_stale_flags), config)
     return MeasurementNumbers(noise_mean=mean, noise_std=std)
 
 

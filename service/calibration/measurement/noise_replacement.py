@@ -1,15 +1,25 @@
-"""The plane in which every source is hidden behind noise."""
+"""The image in which every source is hidden behind noise, for a while."""
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from service.calibration.kernels.noise_replacement import NoiseReplacedPlane, draw_noise, hide_sources, ziggurat_tables
+from service.calibration.kernels.noise_replacement import (
+    NoiseReplacedPlane,
+    draw_noise,
+    footprint_pixels,
+    hide_sources,
+    restore_sources,
+    ziggurat_tables,
+)
 from service.calibration.statistics import plane_statistics
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from service.calibration.config.measurement import NoiseReplacerConfig
     from service.exposure.footprint import FootprintSet
     from service.exposure.masked_image import MaskedImage
@@ -17,10 +27,13 @@ if TYPE_CHECKING:
 __all__ = ["noise_replaced_plane", "plain_plane"]
 
 
+@contextmanager
 def noise_replaced_plane(
     masked_image: MaskedImage, footprints: FootprintSet, config: NoiseReplacerConfig
-) -> tuple[NoiseReplacedPlane, float, float]:
-    """Copy of the image in which all footprints are noise, and the mean and sigma of that noise in counts.
+) -> Iterator[tuple[NoiseReplacedPlane, float, float]]:
+    """Make all footprints of the image noise, for a while: the plane, and mean and sigma of that noise in counts.
+
+    The image itself is changed, as a second one would take much memory, and is afterwards what it was.
 
     The noise is that of the whole image, masked pixels included. Deviates come from one stream in catalogue order, the
     same as upstream's for the same footprints.
@@ -40,9 +53,13 @@ def noise_replaced_plane(
         np.float32(mean + config.noise_offset),
         np.float32(sigma if np.isfinite(sigma) else 0.0),
     )
-    plane = plane._replace(work=masked_image.image.copy(), noise=noise, noise_offsets=noise_offsets, replaced=True)
-    hide_sources(plane, np.arange(len(footprints)))
-    return plane, mean, sigma
+    originals = footprint_pixels(masked_image.image, plane.spans, len(noise))
+    plane = plane._replace(noise=noise, originals=originals, noise_offsets=noise_offsets, replaced=True)
+    try:
+        hide_sources(plane, np.arange(len(footprints)))
+        yield plane, mean, sigma
+    finally:
+        restore_sources(plane)
 
 
 def plain_plane(masked_image: MaskedImage, footprints: FootprintSet) -> NoiseReplacedPlane:
@@ -50,12 +67,12 @@ def plain_plane(masked_image: MaskedImage, footprints: FootprintSet) -> NoiseRep
     origin = np.array([masked_image.y0, masked_image.x0, masked_image.x0], np.int32)
     return NoiseReplacedPlane(
         work=masked_image.image,
-        image=masked_image.image,
         spans=footprints.spans - origin,
         span_offsets=footprints.span_offsets,
         pixels=footprints.pixels,
         pixel_offsets=footprints.pixel_offsets,
         noise=np.zeros(0, np.float32),
+        originals=np.zeros(0, np.float32),
         noise_offsets=np.zeros(len(footprints) + 1, np.int64),
         replaced=False,
     )

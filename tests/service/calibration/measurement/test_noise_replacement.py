@@ -22,9 +22,12 @@ PSF = GaussianPsf(2.0, 41, 41)
 def test_noise_is_normal_and_reproducible(scene: Any) -> None:
     image = scene.stars((400, 400), np.zeros((0, 2)), 0.0, 2.0, 10.0)
     found = scene.boxes(np.array([[200.0, 200.0]]), 190, image.shape)
-    plane, mean, sigma = noise_replaced_plane(image, found, NoiseReplacerConfig())
-    again, _, _ = noise_replaced_plane(image, found, NoiseReplacerConfig())
-    other, _, _ = noise_replaced_plane(image, found, NoiseReplacerConfig(seed=2, noise_offset=5.0))
+    with noise_replaced_plane(image, found, NoiseReplacerConfig()) as (plane, mean, sigma):
+        pass
+    with noise_replaced_plane(image, found, NoiseReplacerConfig()) as (again, _, _):
+        pass
+    with noise_replaced_plane(image, found, NoiseReplacerConfig(seed=2, noise_offset=5.0)) as (other, _, _):
+        pass
     assert stats.kstest((plane.noise - mean) / sigma, "norm").pvalue > 0.01
     np.testing.assert_array_equal(plane.noise, again.noise)
     assert abs(np.corrcoef(plane.noise, other.noise)[0, 1]) < 0.02
@@ -37,31 +40,46 @@ def test_show_and_hide(scene: Any) -> None:
     centers = np.array([[30.0, 30.0], [60.0, 30.0]])
     image = scene.stars((80, 100), centers, 1e5, 2.0, 3.0)
     found = scene.boxes(centers, 8, image.shape)
-    plane, _, _ = noise_replaced_plane(image, found, NoiseReplacerConfig())
+    true = image.image.copy()
     first, second = np.s_[22:39, 22:39], np.s_[22:39, 52:69]
     outside = np.ones(image.shape, bool)
     outside[first] = outside[second] = False
-    np.testing.assert_array_equal(plane.work[outside], image.image[outside])
-    hidden = plane.work.copy()
-    assert hidden[first].max() < 30.0
-    assert hidden[second].max() < 30.0
-    show_source(plane, 1)
-    np.testing.assert_array_equal(plane.work[second], image.image[second])
-    np.testing.assert_array_equal(plane.work[first], hidden[first])
-    hide_source(plane, 1)
-    np.testing.assert_array_equal(plane.work, hidden)
+    with noise_replaced_plane(image, found, NoiseReplacerConfig()) as (plane, _, _):
+        np.testing.assert_array_equal(plane.work[outside], true[outside])
+        hidden = plane.work.copy()
+        assert hidden[first].max() < 30.0
+        assert hidden[second].max() < 30.0
+        show_source(plane, 1)
+        np.testing.assert_array_equal(plane.work[second], true[second])
+        np.testing.assert_array_equal(plane.work[first], hidden[first])
+        hide_source(plane, 1)
+        np.testing.assert_array_equal(plane.work, hidden)
+    np.testing.assert_array_equal(image.image, true)
 
 
 def test_footprints_over_the_border_are_cut(scene: Any) -> None:
     image = scene.stars((50, 50), np.zeros((0, 2)), 0.0, 2.0, 1.0)
+    true = image.image.copy()
     spans = np.array([[-2, 10, 12], [3, -5, 4], [3, 45, 60], [49, 20, 22], [70, 1, 2]], np.int32)
     found = FootprintSet.build(spans, np.array([0, 5]), np.array([[20, 20]], np.int32), peak_offsets=np.array([0, 1]))
-    plane, _, _ = noise_replaced_plane(image, found, NoiseReplacerConfig())
-    changed = np.argwhere(plane.work != image.image)
-    expected = {(3, x) for x in [*range(5), *range(45, 50)]} | {(49, x) for x in (20, 21, 22)}
-    assert {tuple(pixel) for pixel in changed.tolist()} == expected
-    show_source(plane, 0)
-    np.testing.assert_array_equal(plane.work, image.image)
+    with noise_replaced_plane(image, found, NoiseReplacerConfig()) as (plane, _, _):
+        changed = np.argwhere(plane.work != true)
+        expected = {(3, x) for x in [*range(5), *range(45, 50)]} | {(49, x) for x in (20, 21, 22)}
+        assert {tuple(pixel) for pixel in changed.tolist()} == expected
+        show_source(plane, 0)
+        np.testing.assert_array_equal(plane.work, true)
+
+
+def test_image_is_as_it_was_after_a_measurement_that_fails(scene: Any) -> None:
+    """Also where footprints overlap, have pixels of their own, or hold what is no number."""
+    catalog, exposure = blend(scene)
+    exposure.masked_image.image[60, 60:63] = np.nan
+    true = exposure.masked_image.image.copy()
+    plain = noise_replaced_plane(exposure.masked_image, catalog.footprints, NoiseReplacerConfig())
+    with pytest.raises(RuntimeError, match="broken"), plain as (plane, _, _):  # noqa: PT012 -- the failure follows
+        show_source(plane, 1)
+        raise RuntimeError("broken")
+    np.testing.assert_array_equal(exposure.masked_image.image, true)
 
 
 def test_bright_neighbour_does_not_count(scene: Any) -> None:

@@ -47,9 +47,9 @@ def test_isolated_stars_equal_upstream(star_stage: Callable[[str], Any], name: s
 @pytest.mark.parametrize("name", FOLDERS)
 def test_noise_is_upstreams_own(psf_stage: Callable[[str, int], Any], name: str) -> None:
     stage = psf_stage(name, 1)
-    plane, _, _ = noise_replaced_plane(
-        stage.exposure.masked_image, stage.catalog.footprints, AS_UPSTREAM.noise_replacer
-    )
+    image, footprints = stage.exposure.masked_image, stage.catalog.footprints
+    with noise_replaced_plane(image, footprints, AS_UPSTREAM.noise_replacer) as (plane, _, _):
+        pass
     recorded = stage.noise["pixels"]
     assert len(recorded) == plane.noise_offsets[20]
     # the recorded background is rounded, which shifts mean and sigma of the noise by 1e-4
