@@ -1,6 +1,7 @@
 """What a calibration costs, stage by stage: CPU and wall seconds, memory of the process, arrays that were allocated.
 
-``python benchmarks/bench_pipeline.py [--sizes 1024 2048 4096] [--crowded 4096] [--json FILE]``, or ``make bench``.
+``python benchmarks/bench_pipeline.py [--sizes 1024 2048 4096] [--crowded 4096] [--json FILE]``, or ``make bench``;
+``--document docs/performance.md`` puts the tables there.
 
 Typical exposures have 800 stars in 1024 x 1024 pixels (6,600 sources in 4096 x 4096), crowded ones 7,500 (50,000
 sources in 4096 x 4096). Each is simulated in one process and calibrated in another, so that what is measured is the
@@ -36,6 +37,7 @@ from service.calibration.calibrate_image import CalibrateImage, References
 from service.calibration.presets import resolve_config
 from service.calibration.result import CalibrationResult
 from service.exposure.exposure import Exposure
+from service.operations.marked_text import with_marked_text
 from service.refcats import load_table
 from service.simulation import SimulationConfig, simulate
 
@@ -167,19 +169,31 @@ def measure(config: SimulationConfig, preset: str, repeats: int) -> dict[str, An
     return {"size": config.size} | found
 
 
-def table(title: str, key: str, digits: int, scenes: dict[str, Any]) -> None:
-    """Print one number of all stages and of the whole run, a column each scene, and what growing fourfold costs."""
-    names = list(scenes)
-    steps = [(a, b) for a, b in pairwise(names) if scenes[b]["size"] == 2 * scenes[a]["size"]]
-    steps = [(a, b) for a, b in steps if a.split()[0] == b.split()[0]] if key == "cpu_s" else []
-    print(f"\n{title:<22}" + "".join(f"{name:>15}" for name in names) + "".join(f"{b:>15}" for _, b in steps))
-    if steps:
-        print(" " * (22 + 15 * len(names)) + "".join(f"{'/ ' + a:>15}" for a, _ in steps))
+def table(title: str, key: str, digits: int, scenes: dict[str, Any]) -> str:
+    """Markdown of one number: a row each stage and the whole, a column each scene."""
     stages = list(dict.fromkeys(stage for scene in scenes.values() for stage in scene["stages"]))
+    lines = [f"| {title} | " + " | ".join(scenes) + " |", "| --- |" + " ---: |" * len(scenes)]
     for row in [*stages, "whole"]:
-        cells = {name: scene if row == "whole" else scene["stages"].get(row, {}) for name, scene in scenes.items()}
-        line = "".join(f"{cells[name].get(key, float('nan')):15.{digits}f}" for name in names)
-        print(f"{row:<22}{line}" + "".join(f"{cells[b][key] / cells[a][key]:15.2f}" for a, b in steps))
+        numbers = [
+            scene.get(key) if row == "whole" else scene["stages"].get(row, {}).get(key) for scene in scenes.values()
+        ]
+        cells = ["" if number is None else f"{number:,.{digits}f}" for number in numbers]
+        lines.append(f"| {row} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def growth(scenes: dict[str, Any]) -> str:
+    """What four times as many pixels and sources cost, a line each step; 4 would be in proportion."""
+    steps = [(a, b) for a, b in pairwise(scenes) if a.split()[0] == b.split()[0]]
+    steps = [(a, b) for a, b in steps if scenes[b]["size"] == 2 * scenes[a]["size"]]
+    return "".join(f"CPU of {b} over {a}: {scenes[b]['cpu_s'] / scenes[a]['cpu_s']:.2f}\n" for a, b in steps)
+
+
+def report(scenes: dict[str, Any]) -> str:
+    found = {f"{name}, {scene['sources']:,} sources": scene for name, scene in scenes.items()}
+    seconds = table("CPU s", "cpu_s", 2, found), growth(scenes), table("wall s", "wall_s", 2, found)
+    memory = table("MB of the process", "memory_mb", 0, found), table("planes allocated", "planes", 2, found)
+    return "\n".join(text for text in (*seconds, *memory) if text)
 
 
 def main() -> None:
@@ -189,17 +203,17 @@ def main() -> None:
     parser.add_argument("--preset", default="generic")
     parser.add_argument("--repeats", type=int, default=3, help="runs beside the first, of which the cheapest counts")
     parser.add_argument("--json", type=Path, help="write the numbers here")
+    parser.add_argument("--document", type=Path, help="put the tables between the marks of this document")
     options = parser.parse_args()
     configs = {f"typical {size}": typical(size) for size in options.sizes}
     configs |= {f"crowded {size}": crowded(size) for size in options.crowded}
     scenes = {}
     for name, config in configs.items():
         scenes[name] = measure(config, options.preset, options.repeats)
-        print(f"{name}: {scenes[name]['sources']:,} sources, {scenes[name]['stars']:,} stars", flush=True)
-    table("CPU s", "cpu_s", 3, scenes)
-    table("wall s", "wall_s", 3, scenes)
-    table("memory, MB", "memory_mb", 0, scenes)
-    table("planes", "planes", 2, scenes)
+        print(f"{name}: {scenes[name]['cpu_s']:.2f} CPU s", flush=True)
+    print(f"\n{report(scenes)}")
+    if options.document:
+        options.document.write_text(with_marked_text(options.document.read_text(), "calibration", report(scenes)))
     if options.json:
         machine = {"machine": platform.machine(), "cores": os.cpu_count(), "python": platform.python_version()}
         options.json.write_text(json.dumps({"machine": machine, "scenes": scenes}, indent=2))
