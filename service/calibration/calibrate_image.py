@@ -166,6 +166,7 @@ class _Run:
         self.astrometry: AstrometryResult | None = None
         self.reference_catalog: ReferenceCatalog | None = None
         self.postponed: AlgorithmError | None = None
+        self.median: float | None = None
         self.failed_stage = ""
         self.psf_is_final = False
         self.wcs_is_final = False
@@ -242,7 +243,7 @@ class _Run:
                 gaussian.install_simple_psf(exposure, config.install_simple_psf)
                 numbers |= self._psf_pass(ids, first=False)
         with self.stage("psf.measure") as numbers:
-            repaired = cosmic_rays.repair(exposure, config.psf_repair, keep_cosmic_rays=False)
+            repaired = cosmic_rays.repair(exposure, config.psf_repair, keep_cosmic_rays=False, median=self.median)
             numbers["cosmic_ray_count"] = repaired.cosmic_ray_count
             self._note("psf_repair", cosmic_ray_count=repaired.cosmic_ray_count)
             assert self.result.psf_stars is not None  # noqa: S101 -- set by the passes
@@ -255,7 +256,7 @@ class _Run:
     def _psf_pass(self, ids: IdGenerator, *, first: bool) -> dict[str, Any]:
         """Repair, detect, measure and fit the PSF once; the passes differ in the PSF they start from."""
         config, exposure = self.config, self.exposure
-        cosmic_rays.repair(exposure, config.psf_repair, keep_cosmic_rays=True)
+        cosmic_rays.repair(exposure, config.psf_repair, keep_cosmic_rays=True, median=self.median)
         detected = self._detect_psf_sources(ids)
         self._note_detection("psf_detection", detected)
         counts = {
@@ -278,10 +279,11 @@ class _Run:
             self.shapelets = shapelets.compute_rough_shapelets(
                 catalog, exposure, config.compute_shapelet_decomposition, seed=self.catalog_id[0] & 0xFFFFFFFF
             )
-        measure.measure(catalog, exposure, config.psf_source_measurement)
+        pixels = measure.measure(catalog, exposure, config.psf_source_measurement)
+        self.median = pixels.median  # of the image, which stays as it is until the next repair
         if first and self.shapelets is not None:
             self.shapelets = shapelets.finish_shapelets_iq(self.shapelets, catalog)
-        fitted = measure_psf.measure_psf(catalog, exposure, config.psf_measure_psf)
+        fitted = measure_psf.measure_psf(catalog, exposure, config.psf_measure_psf, sky_sigma=pixels.stdev)
         self._note(
             "psf_measure_psf",
             spatialFitChi2=fitted.spatial_fit_chi2,

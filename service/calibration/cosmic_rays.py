@@ -92,7 +92,9 @@ class RepairResult:
     ratios: tuple[float, float, float] = (float("nan"),) * 3
 
 
-def repair(exposure: Exposure, config: RepairConfig, *, keep_cosmic_rays: bool) -> RepairResult:
+def repair(
+    exposure: Exposure, config: RepairConfig, *, keep_cosmic_rays: bool, median: float | None = None
+) -> RepairResult:
     """Interpolate across defects; mark cosmic rays and, unless they are kept, replace their pixels.
 
     A pixel is a cosmic ray where it is significant and sharper than the PSF. Pixels that were found get the plane
@@ -109,6 +111,8 @@ def repair(exposure: Exposure, config: RepairConfig, *, keep_cosmic_rays: bool) 
         Limits.
     keep_cosmic_rays : bool
         Leave the pixels as they are and INTRP unset.
+    median : float, optional
+        Of the image, counts; found by a pass over it where it is not known or defects are interpolated.
 
     Returns
     -------
@@ -123,7 +127,8 @@ def repair(exposure: Exposure, config: RepairConfig, *, keep_cosmic_rays: bool) 
         The exposure has no PSF.
     """
     masked = exposure.masked_image
-    interpolate_defects(masked, [Box(defect.x0, defect.y0, defect.width, defect.height) for defect in config.defects])
+    defects = [Box(defect.x0, defect.y0, defect.width, defect.height) for defect in config.defects]
+    n_interpolated = interpolate_defects(masked, defects)
     none = CosmicRays(np.empty(0, np.int64), np.zeros(1, np.int64))
     if not config.do_cosmic_ray:
         return RepairResult(0, 0, none, none, none)
@@ -131,7 +136,7 @@ def repair(exposure: Exposure, config: RepairConfig, *, keep_cosmic_rays: bool) 
         raise RuntimeError("the cosmic-ray search needs a PSF")
     masked.clear_planes(["CR"])
     ratios = psf_ratios(exposure.psf, config.cosmicray.cond3_fac2)
-    background = plane_median(masked.image)
+    background = plane_median(masked.image) if median is None or n_interpolated else median
     first_scan = _first_scan(masked, config.cosmicray, background, ratios)
     accepted = _with_charge(first_scan, masked.image, background, config.cosmicray.min_dn)
     grown = _grown(accepted, masked, config.cosmicray, background, ratios, keep=keep_cosmic_rays)

@@ -174,8 +174,8 @@ def _out_of_focus(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the second fit of the PSF end in a ring."""
     calls = []
 
-    def measured(catalog: Any, exposure: Any, config: Any) -> Any:
-        found = measure_psf(catalog, exposure, config)
+    def measured(catalog: Any, exposure: Any, config: Any, **known: Any) -> Any:
+        found = measure_psf(catalog, exposure, config, **known)
         calls.append(found)
         if len(calls) == 2:
             exposure.psf = _ring(found.psf)

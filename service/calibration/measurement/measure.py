@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from service.calibration.measurement.aperture_flux import measure_circular_aperture_flux
@@ -19,27 +18,14 @@ from service.calibration.statistics import plane_statistics
 
 if TYPE_CHECKING:
     from service.calibration.config.measurement import MeasurementConfig
+    from service.calibration.statistics import ClippedStatistics
     from service.exposure.catalog import SourceCatalog
     from service.exposure.exposure import Exposure
 
-__all__ = ["MeasurementNumbers", "measure"]
+__all__ = ["measure"]
 
 
-@dataclass(frozen=True, slots=True)
-class MeasurementNumbers:
-    """Numbers of one measurement run.
-
-    Parameters
-    ----------
-    noise_mean, noise_std : float
-        Of the noise that hides neighbours, counts.
-    """
-
-    noise_mean: float
-    noise_std: float
-
-
-def measure(catalog: SourceCatalog, exposure: Exposure, config: MeasurementConfig) -> MeasurementNumbers:
+def measure(catalog: SourceCatalog, exposure: Exposure, config: MeasurementConfig) -> ClippedStatistics:
     """Measure every source of a catalogue with all others hidden behind noise.
 
     Fills, in place, the columns of those plugins that the catalogue's schema has; the exposure is as it was afterwards.
@@ -60,8 +46,8 @@ def measure(catalog: SourceCatalog, exposure: Exposure, config: MeasurementConfi
 
     Returns
     -------
-    MeasurementNumbers
-        Mean and sigma of the noise.
+    ClippedStatistics
+        Of the whole image in counts; the noise that hides neighbours has its mean and standard deviation.
 
     Raises
     ------
@@ -74,13 +60,13 @@ def measure(catalog: SourceCatalog, exposure: Exposure, config: MeasurementConfi
         raise ValueError("measurement needs footprints")
     image = exposure.masked_image
     if config.do_replace_with_noise:
-        with noise_replaced_plane(image, catalog.footprints, config.noise_replacer) as (plane, mean, std):
+        with noise_replaced_plane(image, catalog.footprints, config.noise_replacer) as (plane, pixels):
             _run(MeasurementContext(catalog, image, exposure.psf, plane, config.keep_stale_flags), config)
     else:
         plane = plain_plane(image, catalog.footprints)
-        mean, std, *_ = plane_statistics(image.image)
+        pixels = plane_statistics(image.image)
         _run(MeasurementContext(catalog, image, exposure.psf, plane, config.keep_stale_flags), config)
-    return MeasurementNumbers(noise_mean=mean, noise_std=std)
+    return pixels
 
 
 def _run(context: MeasurementContext, config: MeasurementConfig) -> None:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from service.calibration.config.measurement import NoiseReplacerConfig
+    from service.calibration.statistics import ClippedStatistics
     from service.exposure.footprint import FootprintSet
     from service.exposure.masked_image import MaskedImage
 
@@ -30,8 +31,8 @@ __all__ = ["noise_replaced_plane", "plain_plane"]
 @contextmanager
 def noise_replaced_plane(
     masked_image: MaskedImage, footprints: FootprintSet, config: NoiseReplacerConfig
-) -> Iterator[tuple[NoiseReplacedPlane, float, float]]:
-    """Make all footprints of the image noise, for a while: the plane, and mean and sigma of that noise in counts.
+) -> Iterator[tuple[NoiseReplacedPlane, ClippedStatistics]]:
+    """Make all footprints of the image noise, for a while: the plane, and the statistics of the image in counts.
 
     The image itself is changed, as a second one would take much memory, and is afterwards what it was.
 
@@ -40,7 +41,7 @@ def noise_replaced_plane(
 
     Method: Rubin NoiseReplacer with ``noiseSource = "measure"``.
     """
-    mean, sigma, *_ = plane_statistics(masked_image.image)
+    pixels = plane_statistics(masked_image.image)
     noise_offsets = np.concatenate([[0], np.cumsum(footprints.areas)]).astype(np.int64)
     state = np.random.RandomState(config.seed).get_state(legacy=False)["state"]["key"]
     plane = plain_plane(masked_image, footprints)
@@ -50,14 +51,14 @@ def noise_replaced_plane(
         noise_offsets,
         np.array(state, dtype=np.uint32),
         *ziggurat_tables(),
-        np.float32(mean + config.noise_offset),
-        np.float32(sigma if np.isfinite(sigma) else 0.0),
+        np.float32(pixels.mean + config.noise_offset),
+        np.float32(pixels.stdev if np.isfinite(pixels.stdev) else 0.0),
     )
     originals = footprint_pixels(masked_image.image, plane.spans, len(noise))
     plane = plane._replace(noise=noise, originals=originals, noise_offsets=noise_offsets, replaced=True)
     try:
         hide_sources(plane, np.arange(len(footprints)))
-        yield plane, mean, sigma
+        yield plane, pixels
     finally:
         restore_sources(plane)
 

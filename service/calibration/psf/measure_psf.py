@@ -53,7 +53,9 @@ class MeasurePsfResult:
     spatial_fit_chi2: float = float("nan")
 
 
-def measure_psf(catalog: SourceCatalog, exposure: Exposure, config: MeasurePsfConfig) -> MeasurePsfResult:
+def measure_psf(
+    catalog: SourceCatalog, exposure: Exposure, config: MeasurePsfConfig, *, sky_sigma: float | None = None
+) -> MeasurePsfResult:
     """Select stars, fit the PSF and attach it to the exposure.
 
     Method: Rubin MeasurePsfTask.
@@ -67,6 +69,8 @@ def measure_psf(catalog: SourceCatalog, exposure: Exposure, config: MeasurePsfCo
         Background-subtracted; its ``psf`` is replaced.
     config : MeasurePsfConfig
         Selection and model.
+    sky_sigma : float, optional
+        Clipped standard deviation of the image, counts; found by a pass over it where it is not known.
 
     Returns
     -------
@@ -95,7 +99,7 @@ def measure_psf(catalog: SourceCatalog, exposure: Exposure, config: MeasurePsfCo
     catalog["calib_psf_reserved"][candidates[reserved]] = True
     catalog["calib_psf_used"] = False
     available = candidates[~reserved]
-    psf, used, chi2 = _determined(exposure, catalog, available, config.determiner)
+    psf, used, chi2 = _determined(exposure, catalog, available, config.determiner, sky_sigma)
     catalog["calib_psf_used"][used] = True
     size = psf.determinant_radius()
     if not np.isfinite(size):
@@ -110,10 +114,11 @@ def _determined(
     catalog: SourceCatalog,
     stars: NDArray[np.intp],
     config: PsfexDeterminerConfig | PiffDeterminerConfig,
+    sky_sigma: float | None,
 ) -> tuple[Psf, NDArray[np.intp], float]:
     if config.name == "piff":
         return piff.determine_psf(exposure, catalog, stars, config)
-    psf, used = determine_psf(exposure, catalog, stars, config)
+    psf, used = determine_psf(exposure, catalog, stars, config, sky_sigma=sky_sigma)
     return psf, used, float("nan")
 
 

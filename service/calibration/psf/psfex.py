@@ -36,7 +36,12 @@ _LARGEST = 1e15  # larger pixels are as good as infinite: their squares leave fl
 
 
 def determine_psf(
-    exposure: Exposure, catalog: SourceCatalog, candidates: NDArray[np.intp], config: PsfexDeterminerConfig
+    exposure: Exposure,
+    catalog: SourceCatalog,
+    candidates: NDArray[np.intp],
+    config: PsfexDeterminerConfig,
+    *,
+    sky_sigma: float | None = None,
 ) -> tuple[PsfexPsf, NDArray[np.intp]]:
     """Fit a spatially varying PSF to the stamps of some stars.
 
@@ -50,6 +55,8 @@ def determine_psf(
         Catalogue rows of the stars.
     config : PsfexDeterminerConfig
         The model.
+    sky_sigma : float, optional
+        Clipped standard deviation of the image, counts; found by a pass over it where it is not known.
 
     Returns
     -------
@@ -91,7 +98,9 @@ def determine_psf(
         )
     x, y = catalog["slot_Centroid_x"][stamps.rows], catalog["slot_Centroid_y"][stamps.rows]
     basis = monomials((x - offset[0]) / scale[0], (y - offset[1]) / scale[1], degree)
-    fit = PsfexFit(_sample(exposure, catalog, stamps, config), basis, fwhm, config)
+    if sky_sigma is None:
+        sky_sigma = plane_statistics(exposure.masked_image.image).stdev
+    fit = PsfexFit(_sample(exposure, catalog, stamps, config, sky_sigma), basis, fwhm, config)
     fit.run()
     average = float(x.mean()), float(y.mean())
     psf = CompiledPsfexPsf(fit.components.astype(np.float32), offset, scale, average, round(1.0 / config.sampling_size))
@@ -121,10 +130,11 @@ def _usable(catalog: SourceCatalog, candidates: NDArray[np.intp], config: PsfexD
     return np.asarray(good)
 
 
-def _sample(exposure: Exposure, catalog: SourceCatalog, stamps: Stamps, config: PsfexDeterminerConfig) -> StarStamps:
+def _sample(
+    exposure: Exposure, catalog: SourceCatalog, stamps: Stamps, config: PsfexDeterminerConfig, sky_sigma: float
+) -> StarStamps:
     """Stamps with weights: masked pixels are 0 in both."""
     planes = exposure.masked_image
-    sky_sigma = plane_statistics(planes.image).stdev
     gain = exposure.detector.gain if exposure.detector is not None else np.nan
     gain = gain if np.isfinite(gain) and gain > 0 else 1.0
     bad = (stamps.mask & np.int32(planes.planes.bitmask(config.bad_mask_bits))) != 0

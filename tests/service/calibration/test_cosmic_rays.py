@@ -305,3 +305,11 @@ def test_search_is_upstreams_to_the_pixel(parity_run, name: str, call: int) -> N
     assert masked.count("INTRP") == options["mask_counts_after"]["INTRP"]
     _, y, x = recorded["pixels"].T
     np.testing.assert_allclose(masked.image[y, x], recorded["value_after"], atol=1e-3)
+
+
+def test_a_known_median_is_taken_for_the_background_unless_defects_change_the_image() -> None:
+    image = np.random.default_rng(8).normal(3, 5, (200, 200))
+    defects = {"defects": [{"x0": 20, "y0": 20, "width": 90, "height": 100}]}
+    for options, expected in (({}, 7.0), (defects, pytest.approx(3, abs=0.2))):
+        found = repair(exposure_of(image), RepairConfig.model_validate(options), keep_cosmic_rays=True, median=7.0)
+        assert found.background == expected

@@ -320,8 +320,8 @@ def test_all_centroids_flagged(monkeypatch, preset):
     """Stars smoothed with such a PSF have a minimum at their centre; the failure tells its shape and the scores."""
     calls = []
 
-    def measured(catalog, exposure, config):
-        found = measure_psf(catalog, exposure, config)
+    def measured(catalog, exposure, config, **known):
+        found = measure_psf(catalog, exposure, config, **known)
         calls.append(found)
         if len(calls) == 2:
             exposure.psf = _with_hole_and_gradient(found.psf)

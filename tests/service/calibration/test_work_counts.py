@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from service.calibration import background, cosmic_rays, deblend, detection, statistics
+from service.calibration import background, cosmic_rays, deblend, detection, plane_survey
 from service.calibration.calibrate_image import CalibrateImage
 from service.calibration.measurement import centroid, noise_replacement, psf_flux
 from service.calibration.result import CalibrationResult
@@ -49,8 +49,8 @@ def counted_run() -> Any:
         counted = Counted(monkeypatch)
         counted.watch(detection, "correlate_separable")
         counted.watch(background, "cell_statistics")
-        counted.watch(statistics, "order_statistics")
-        counted.watch(statistics, "moments_within")
+        counted.watch(plane_survey, "survey_plane")
+        counted.watch(plane_survey, "moments_within")
         counted.watch(cosmic_rays, "scan")
         counted.watch(noise_replacement, "draw_noise")
         counted.watch(centroid, "measure_centroids", lambda plane, variance, rows, *_: len(rows))
@@ -74,9 +74,9 @@ def test_whole_plane_passes(counted_run: Run) -> None:
     assert calls["cell_statistics"] == 5  # the first, one after each detection, and a temporary one for the stars
     assert calls["scan"] == 3  # two passes and the final repair
     assert calls["draw_noise"] == 4  # two passes, the final measurement of the PSF stars, and the stars
-    # three detections, four noises, two PSF fits; medians of three repairs; one of the blends
-    assert 0 < calls["order_statistics"] <= 13
-    assert 0 < calls["moments_within"] <= 23
+    # the first repair, four measurements, whose numbers serve PSF fits and repairs; blends; two of the summary, the sky
+    assert calls["survey_plane"] == 9
+    assert calls["moments_within"] == 0
 
 
 def test_planes_are_not_copied_or_counted_one_by_one(counted_run: Run) -> None:

@@ -58,7 +58,7 @@ def test_both_schemas_hold_the_same_numbers(scene: Any) -> None:
     catalogs = [SourceCatalog.allocate(schema, len(found), found) for schema in (psf_star_schema(), star_schema())]
     numbers = [measure(catalog, Exposure(image, psf=PSF), MeasurementConfig()) for catalog in catalogs]
     assert numbers[0] == numbers[1]
-    assert numbers[0].noise_std == pytest.approx(10.0, rel=0.02)
+    assert numbers[0].stdev == pytest.approx(10.0, rel=0.02)
     for name in psf_star_schema().names:
         np.testing.assert_array_equal(
             catalogs[0][name], catalogs[1][name] if name in star_schema() else catalogs[0][name]
@@ -108,7 +108,7 @@ def test_empty_catalogue(scene: Any) -> None:
     image = scene.stars((60, 60), np.zeros((0, 2)), 0.0, 2.0, 4.0)
     empty = scene.boxes(CENTER / 3, 4, image.shape).select(np.zeros(1, bool))
     numbers = measure(scene.catalog_of(empty), Exposure(image, psf=PSF), MeasurementConfig())
-    assert numbers.noise_std == pytest.approx(4.0, rel=0.05)
+    assert numbers.stdev == pytest.approx(4.0, rel=0.05)
 
 
 def test_refusals(scene: Any) -> None:

@@ -22,16 +22,16 @@ PSF = GaussianPsf(2.0, 41, 41)
 def test_noise_is_normal_and_reproducible(scene: Any) -> None:
     image = scene.stars((400, 400), np.zeros((0, 2)), 0.0, 2.0, 10.0)
     found = scene.boxes(np.array([[200.0, 200.0]]), 190, image.shape)
-    with noise_replaced_plane(image, found, NoiseReplacerConfig()) as (plane, mean, sigma):
+    with noise_replaced_plane(image, found, NoiseReplacerConfig()) as (plane, pixels):
         pass
-    with noise_replaced_plane(image, found, NoiseReplacerConfig()) as (again, _, _):
+    with noise_replaced_plane(image, found, NoiseReplacerConfig()) as (again, _):
         pass
-    with noise_replaced_plane(image, found, NoiseReplacerConfig(seed=2, noise_offset=5.0)) as (other, _, _):
+    with noise_replaced_plane(image, found, NoiseReplacerConfig(seed=2, noise_offset=5.0)) as (other, _):
         pass
-    assert stats.kstest((plane.noise - mean) / sigma, "norm").pvalue > 0.01
+    assert stats.kstest((plane.noise - pixels.mean) / pixels.stdev, "norm").pvalue > 0.01
     np.testing.assert_array_equal(plane.noise, again.noise)
     assert abs(np.corrcoef(plane.noise, other.noise)[0, 1]) < 0.02
-    assert other.noise.mean() - mean == pytest.approx(5.0, abs=0.2)
+    assert other.noise.mean() - pixels.mean == pytest.approx(5.0, abs=0.2)
     rows = plane.noise.reshape(381, 381)
     assert abs(np.corrcoef(rows[:-1].ravel(), rows[1:].ravel())[0, 1]) < 0.02
 
@@ -44,7 +44,7 @@ def test_show_and_hide(scene: Any) -> None:
     first, second = np.s_[22:39, 22:39], np.s_[22:39, 52:69]
     outside = np.ones(image.shape, bool)
     outside[first] = outside[second] = False
-    with noise_replaced_plane(image, found, NoiseReplacerConfig()) as (plane, _, _):
+    with noise_replaced_plane(image, found, NoiseReplacerConfig()) as (plane, _):
         np.testing.assert_array_equal(plane.work[outside], true[outside])
         hidden = plane.work.copy()
         assert hidden[first].max() < 30.0
@@ -62,7 +62,7 @@ def test_footprints_over_the_border_are_cut(scene: Any) -> None:
     true = image.image.copy()
     spans = np.array([[-2, 10, 12], [3, -5, 4], [3, 45, 60], [49, 20, 22], [70, 1, 2]], np.int32)
     found = FootprintSet.build(spans, np.array([0, 5]), np.array([[20, 20]], np.int32), peak_offsets=np.array([0, 1]))
-    with noise_replaced_plane(image, found, NoiseReplacerConfig()) as (plane, _, _):
+    with noise_replaced_plane(image, found, NoiseReplacerConfig()) as (plane, _):
         changed = np.argwhere(plane.work != true)
         expected = {(3, x) for x in [*range(5), *range(45, 50)]} | {(49, x) for x in (20, 21, 22)}
         assert {tuple(pixel) for pixel in changed.tolist()} == expected
@@ -76,7 +76,7 @@ def test_image_is_as_it_was_after_a_measurement_that_fails(scene: Any) -> None:
     exposure.masked_image.image[60, 60:63] = np.nan
     true = exposure.masked_image.image.copy()
     plain = noise_replaced_plane(exposure.masked_image, catalog.footprints, NoiseReplacerConfig())
-    with pytest.raises(RuntimeError, match="broken"), plain as (plane, _, _):  # noqa: PT012 -- the failure follows
+    with pytest.raises(RuntimeError, match="broken"), plain as (plane, _):  # noqa: PT012 -- the failure follows
         show_source(plane, 1)
         raise RuntimeError("broken")
     np.testing.assert_array_equal(exposure.masked_image.image, true)

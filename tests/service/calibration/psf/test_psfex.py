@@ -203,8 +203,8 @@ def test_psf_without_finite_size_is_not_attached(monkeypatch: pytest.MonkeyPatch
     exposure, catalog = field(40)
     real = determine_psf
 
-    def broken(*arguments):
-        psf, used = real(*arguments)
+    def broken(*arguments, **known):
+        psf, used = real(*arguments, **known)
         psf.components[:] = np.nan
         return type(psf)(psf.components, psf.context_offset, psf.context_scale, psf.average_position), used
 
