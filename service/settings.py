@@ -349,6 +349,12 @@ class Settings(BaseSettings):
     )
     slots: int = Field(1, ge=1, le=256, description="Jobs that one worker runs at a time.")
     threads_per_job: int = Field(1, ge=1, description="Threads of numba, BLAS and OpenMP in one child process.")
+    unpack_threads: int | None = Field(
+        None,
+        ge=1,
+        description="Threads of one job that unpack a compressed image. Default: the processors divided by `slots`, at "
+        "least 1.",
+    )
     lease: Seconds = Field(12.0, description="Time after which a silent worker counts as dead [s].")
     heartbeat: Seconds = Field(2.0, description="Time between two signs of life and progress reports [s].")
     reconcile: Seconds = Field(2.0, description="Time between two looks for lost jobs [s].")
@@ -426,6 +432,11 @@ class Settings(BaseSettings):
     def starts_worker(self) -> bool:
         """Whether the server starts a worker process beside the API."""
         return is_loopback(self.host) if self.embedded_worker is None else self.embedded_worker
+
+    @property
+    def threads_that_unpack(self) -> int:
+        """Threads of one job that unpack a compressed image."""
+        return self.unpack_threads or max(1, len(os.sched_getaffinity(0)) // self.slots)
 
     @property
     def jobs_url(self) -> str:

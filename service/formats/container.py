@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import os
 import tempfile
 import warnings
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from astropy.utils.exceptions import AstropyWarning
 from service.formats.errors import FormatError
 from service.formats.headers import HduHeader, ReadLimits, header_number, header_value, scan_headers
 from service.formats.packing import MAGIC_BYTES, UNPACK_ERRORS, inflate_beginning, is_packed, open_packed
+from service.formats.tile_decoder import decode_tiles
 from service.formats.tiles import check_tiles
 
 if TYPE_CHECKING:
@@ -32,6 +34,7 @@ __all__ = ["FitsSource", "file_headers", "open_bytes", "open_fits", "sniff_is_fi
 _FITS = b"SIMPLE  ="
 _COPY_BYTES = 1 << 20
 _CHUNK_PIXELS = 1 << 20
+_BLOCK_BYTES = 1 << 18
 #: How much of a compressed beginning is inflated to look at its headers.
 _PEEK_BYTES = 16 << 20
 #: How much may come out of a compressed file behind its last extension, where nothing has a meaning.
@@ -129,14 +132,21 @@ class FitsSource:
         kind = {8: "u1", 16: "i2", 32: "i4", 64: "i8", -32: "f4", -64: "f8"}[hdu.bitpix]
         pixels: NDArray[Any] = np.empty(shape, dtype=kind)
         self.stream.seek(hdu.offset)
-        if self.stream.readinto(pixels.data.cast("B")) != pixels.nbytes:  # type: ignore[attr-defined]
-            raise FormatError("format.truncated", "the file ends inside an image: the transfer was cut short")
-        if np.little_endian and pixels.itemsize > 1:
-            pixels.byteswap(inplace=True)
+        flat = pixels.reshape(-1)
+        block = np.empty(min(flat.size, _BLOCK_BYTES // flat.itemsize), flat.dtype.newbyteorder(">"))
+        for start in range(0, flat.size, block.size):
+            piece = block[: flat.size - start]
+            if self.stream.readinto(piece.data.cast("B")) != piece.nbytes:  # type: ignore[attr-defined]
+                raise FormatError("format.truncated", "the file ends inside an image: the transfer was cut short")
+            flat[start : start + piece.size] = piece  # while it is in the cache
         return pixels.astype(np.float64) if pixels.dtype == np.float32 and _scaling(hdu) != (1.0, 0.0) else pixels
 
     def _read_compressed(self, hdu: HduHeader) -> NDArray[Any]:
         check_tiles(self.stream, hdu, self.limits)
+        pixels = decode_tiles(self.stream, hdu, self.limits.threads)
+        return self._read_by_astropy(hdu) if pixels is None else pixels
+
+    def _read_by_astropy(self, hdu: HduHeader) -> NDArray[Any]:
         self.stream.seek(0)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", AstropyWarning)  # untidy cards do not concern the pixels
@@ -219,7 +229,9 @@ def _unpacked(file: BinaryIO, start: bytes, limits: ReadLimits) -> Iterator[Bina
             raise FormatError("format.corrupt", f"the compressed file is damaged: {error}") from error
         if not total:
             raise FormatError("format.corrupt", "nothing comes out of the compressed file: it is damaged or cut short")
-        yield plain
+        plain.flush()
+        with os.fdopen(os.dup(plain.fileno()), "rb") as readable:  # astropy takes no file that could be written
+            yield readable
 
 
 def file_headers(path: Path, limits: ReadLimits) -> list[HduHeader]:

@@ -16,10 +16,11 @@ if TYPE_CHECKING:
 
     from service.formats.headers import HduHeader, ReadLimits
 
-__all__ = ["check_tiles"]
+__all__ = ["check_tiles", "heap_start", "tile_columns"]
 
 _WIDTHS = {"L": 1, "B": 1, "A": 1, "I": 2, "J": 4, "K": 8, "E": 4, "D": 8, "C": 8, "M": 16, "P": 8, "Q": 16}
-_FORMAT = re.compile(r"^(\d*)([LXBAIJKEDCMPQ])")
+_FORMAT = re.compile(r"^(\d*)([LXBAIJKEDCMPQ])([A-Z]?)")
+_POINTERS = ("COMPRESSED_DATA", "GZIP_COMPRESSED_DATA")
 _GZIP_RATIO = 1032  # deflate cannot do better
 
 
@@ -34,12 +35,11 @@ def check_tiles(stream: BinaryIO, hdu: HduHeader, limits: ReadLimits) -> None:
     FormatError
         ``format.decompression_limit``, or ``format.corrupt`` where descriptors point outside the file.
     """
-    rows, row_bytes = (int(header_number(hdu.header, key, 0)) for key in ("NAXIS2", "NAXIS1"))
-    heap = hdu.offset + int(header_number(hdu.header, "THEAP", rows * row_bytes))
+    heap = heap_start(hdu)
     if not hdu.offset <= heap <= hdu.offset + hdu.size:
         raise FormatError("format.corrupt", "a compressed image points outside its own data")
     tile_bytes = 8 * hdu.tile_pixels
-    for descriptors in _descriptors(stream, hdu, rows, row_bytes):
+    for descriptors in _descriptors(stream, hdu):
         lengths, offsets = descriptors[:, 0], descriptors[:, 1]
         if np.any(lengths < 0) or np.any(offsets < 0) or np.any(offsets + lengths > hdu.size):
             raise FormatError("format.corrupt", "a compressed image points outside its own data")
@@ -60,14 +60,48 @@ def _inflates_beyond(data: bytes, n_bytes: int) -> bool:
         return False  # the decoder will say so
 
 
-def _descriptors(stream: BinaryIO, hdu: HduHeader, rows: int, row_bytes: int) -> list[NDArray[np.int64]]:
+def heap_start(hdu: HduHeader) -> int:
+    """Where the compressed bytes begin in the file."""
+    rows, row_bytes = _table_size(hdu)
+    return hdu.offset + int(header_number(hdu.header, "THEAP", rows * row_bytes))
+
+
+def _table_size(hdu: HduHeader) -> tuple[int, int]:
+    """Rows, and bytes of each."""
+    return int(header_number(hdu.header, "NAXIS2", 0)), int(header_number(hdu.header, "NAXIS1", 0))
+
+
+def _descriptors(stream: BinaryIO, hdu: HduHeader) -> list[NDArray[np.int64]]:
     """(length, offset) of every tile in each column that may hold gzip data."""
     found: list[NDArray[np.int64]] = []
+    columns = tile_columns(stream, hdu)
+    for kind, cells in (columns[name] for name in _POINTERS if name in columns):
+        if kind[0] in "PQ" and cells.shape[1]:
+            number = ">i4" if kind[0] == "P" else ">i8"
+            found.append(np.ascontiguousarray(cells).view(number).reshape(len(cells), 2).astype(np.int64))
+    return found
+
+
+def tile_columns(stream: BinaryIO, hdu: HduHeader) -> dict[str, tuple[str, NDArray[np.uint8]]]:
+    """The columns of the table of a compressed image.
+
+    Returns
+    -------
+    dict
+        By name: letters of the format, and the bytes of the cells, shape (rows, bytes).
+
+    Raises
+    ------
+    FormatError
+        ``format.corrupt``: the table is cut short, or a format is none.
+    """
+    rows, row_bytes = _table_size(hdu)
     stream.seek(hdu.offset)
     table = np.frombuffer(stream.read(rows * row_bytes), np.uint8)
     if table.size != rows * row_bytes or not table.size:
         raise FormatError("format.corrupt", "the table of a compressed image is cut short")
     table = table.reshape(rows, row_bytes)
+    columns: dict[str, tuple[str, NDArray[np.uint8]]] = {}
     position = 0
     for number in range(1, int(header_number(hdu.header, "TFIELDS", 0)) + 1):
         match = _FORMAT.match(str(header_value(hdu.header, f"TFORM{number}") or ""))
@@ -76,9 +110,6 @@ def _descriptors(stream: BinaryIO, hdu: HduHeader, rows: int, row_bytes: int) ->
         count, letter = int(match[1] or 1), match[2]
         width = -(-count // 8) if letter == "X" else count * _WIDTHS[letter]
         name = str(header_value(hdu.header, f"TTYPE{number}") or "")
-        if letter in "PQ" and count and name in ("COMPRESSED_DATA", "GZIP_COMPRESSED_DATA"):
-            kind = ">i4" if letter == "P" else ">i8"
-            cells = np.ascontiguousarray(table[:, position : position + width])
-            found.append(cells.view(kind).reshape(rows, 2).astype(np.int64))
+        columns[name] = (letter + match[3] if letter in "PQ" else letter, table[:, position : position + width])
         position += width
-    return found
+    return columns

@@ -83,7 +83,7 @@ def run_job(task: Task) -> JobOutcome:
             config=spec["config"],
             metadata=spec["metadata"],
             instrument=spec["instrument"],
-            limits=formats.ReadLimits(max_pixels=spec["max_pixels"]),
+            limits=formats.ReadLimits(max_pixels=spec["max_pixels"], threads=spec["unpack_threads"]),
         )
         return _calibrate(inputs, task.directory, clock)
     except refcats.RefcatUnavailableError as error:
@@ -183,6 +183,7 @@ def calibrate_files(
 
 def warm_up() -> None:
     """Compile or load every kernel, and import what a job imports, on a small simulated exposure."""
+    import service.formats.tile_kernels  # noqa: F401 - compiled as they are imported
     from service.simulation import SimulationConfig, simulate, write_simulation  # not needed after this
 
     with tempfile.TemporaryDirectory(prefix="visitcal-warm-up-") as directory:

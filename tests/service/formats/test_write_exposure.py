@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gzip
 import io
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +15,10 @@ from astropy.wcs import WCS
 
 from service import formats
 from service.exposure.psf import PiffPsf, PsfexPsf
+from service.formats.compressed import write_compressed
 from service.formats.fits_stream import Cell, FitsStream
+from service.formats.sections import ImageFile
+from service.storage.blobs import FileReader
 
 if TYPE_CHECKING:
     from service.exposure.background import BackgroundList
@@ -145,6 +149,23 @@ def test_others_read_planes_names_and_wcs(exposure: Exposure, tmp_path: Path) ->
         assert np.hypot(east, dec - true_dec).max() * 3.6e6 < 0.01  # mas
         origin = WCS(image.header, key="A").wcs_pix2world([[0, 0]], 0)[0]
         assert origin.tolist() == [-7.0, 250.0]
+
+
+@pytest.mark.parametrize("compression", [None, "rice", "gzip2"])
+def test_a_packed_file_is_what_it_was(exposure: Exposure, tmp_path: Path, compression: str | None) -> None:
+    plain, packed = tmp_path / "x.fits", tmp_path / "y.fits"
+    formats.write_exposure(plain, exposure)
+    if compression is not None:
+        with plain.open("rb") as file:
+            reader = FileReader(file)
+            write_compressed(packed, reader, ImageFile(reader), compression)
+    content = (packed if compression else plain).read_bytes()
+    packed.with_suffix(".gz").write_bytes(gzip.compress(content))
+    wanted, found = (formats.read_exposure(path).exposure for path in (plain, packed.with_suffix(".gz")))
+    for name in ("image", "mask", "variance"):
+        one, other = (getattr(given.masked_image, name) for given in (wanted, found))
+        assert one.tobytes() == other.tobytes()
+    assert same(list(dataclasses.astuple(wanted.visit_info)), list(dataclasses.astuple(found.visit_info)))
 
 
 def test_writing_is_deterministic(exposure: Exposure, tmp_path: Path) -> None:
