@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from service.calibration.detection import smoothing_kernel
-from service.calibration.kernels.blend_parts import flooded_parts
+from service.calibration.kernels.blend_parts import brightest_first, flooded_parts
 from service.calibration.kernels.smoothing import correlate_separable
 from service.exposure.footprint import FootprintSet
 
@@ -89,16 +89,15 @@ def _cut(blend: FootprintSet, exposure: Exposure, sigma: float, limit: int) -> F
 
 def _flooded(blend: FootprintSet, smooth: NDArray[np.float32], origin: NDArray[np.int32], limit: int) -> FootprintSet:
     """Parts of one blend; none reaches the border of the smoothed image."""
-    width = smooth.shape[1]
-    spans = blend.spans - origin[[1, 0, 0]]
-    lengths = spans[:, 2] - spans[:, 1] + 1
-    first = np.cumsum(lengths) - lengths
-    pixels = np.repeat(spans[:, 0].astype(np.int64) * width + spans[:, 1] - first, lengths) + np.arange(lengths.sum())
+    x0, y0, x1, y1 = (int(value) for value in blend.boxes[0] - np.tile(origin, 2))
+    smooth, origin = (
+        np.ascontiguousarray(smooth[y0 - 1 : y1 + 2, x0 - 1 : x1 + 2]),
+        origin + np.array([x0 - 1, y0 - 1], np.int32),
+    )
     x, y = (blend.peaks - origin).T
     is_peak = np.zeros(smooth.shape, bool)
     is_peak[y, x] = True
-    order = pixels[np.argsort(-smooth.ravel()[pixels], kind="stable")]
-    labels = flooded_parts(order, np.full(smooth.shape, -1, np.int32), is_peak, limit)
+    labels = flooded_parts(brightest_first(smooth, blend.spans - origin[[1, 0, 0]]), is_peak, limit)
     owner = labels[y, x]
     wanted = np.unique(owner[owner >= 0])
     part_spans, span_offsets = _runs(labels, wanted, origin)

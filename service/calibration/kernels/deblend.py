@@ -12,6 +12,7 @@ from service.calibration.kernels.deblend_templates import (
     continue_template,
     falling_template,
     grown,
+    has_gaps,
     is_cut_while_bright,
     pixels_inside,
     symmetric_template,
@@ -91,12 +92,13 @@ def _extended_template(
     ramped = is_cut_while_bright(template, member, bright)
     if ramped:
         inside, pixels, turned_inside, turned_pixels, x0, y0 = larger
-        if psf.size:
-            u, v = left - margin - x0, bottom - margin - y0
-            part = slice(v, v + template.shape[0] + 2 * margin), slice(u, u + template.shape[1] + 2 * margin)
-            pixels = pixels.copy()
-            continue_template(pixels[part], inside[part], template, member, margin, psf)
-            turned_pixels = pixels[::-1, ::-1].copy()
+        u, v = left - margin - x0, bottom - margin - y0
+        part = slice(v, v + template.shape[0] + 2 * margin), slice(u, u + template.shape[1] + 2 * margin)
+        if psf.size and has_gaps(pixels[part], inside[part]):
+            pixels, inside = pixels[part].copy(), inside[part].copy()
+            continue_template(pixels, inside, template, member, margin, psf)
+            turned_pixels, turned_inside = pixels[::-1, ::-1].copy(), inside[::-1, ::-1].copy()
+            x0, y0 = x0 + u, y0 + v
         reach = (member.shape[1] // 2 + margin, member.shape[0] // 2 + margin)
         at = (peak[0] - x0, peak[1] - y0)
         template, member, left, bottom = symmetric_template(pixels, inside, turned_pixels, turned_inside, at, reach)

@@ -14,6 +14,7 @@ __all__ = [
     "continue_template",
     "falling_template",
     "grown",
+    "has_gaps",
     "is_cut_while_bright",
     "median_smoothed",
     "pixels_inside",
@@ -32,7 +33,8 @@ _FIND_MEDIAN = (
     (4, 16), (17, 12), (21, 8), (15, 7), (4, 17), (16, 12), (9, 21), (16, 17), (13, 21), (9, 20),
     (7, 16), (21, 20), (7, 4), (16, 17), (13, 21), (4, 9), (16, 13), (17, 21), (17, 9), (16, 17),
 )  # fmt: skip
-_AT_ONCE = 25  # rings that are smoothed beyond the one that is reached
+_AT_ONCE = 256  # pixels that are smoothed at once: their windows stay in the cache
+_AHEAD = 25  # rings that are smoothed beyond the one that is reached
 _SHADOW = 5  # length of the shadow of a pixel, and number of rings between refreshments
 _CONE = 0.3  # half the opening of a shadow, as a slope
 
@@ -216,6 +218,18 @@ def _right_edges(member: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 
 @njit(cache=True, nogil=True)
+def has_gaps(pixels: NDArray[np.float32], inside: NDArray[np.bool_]) -> bool:
+    """Whether some pixel that is inside is 0, as those beyond the border of the image are."""
+    for y in range(pixels.shape[0]):
+        some = False
+        for x in range(pixels.shape[1]):
+            some |= inside[y, x] & (pixels[y, x] == 0)
+        if some:
+            return True
+    return False
+
+
+@njit(cache=True, nogil=True)
 def continue_template(
     pixels: NDArray[np.float32],
     inside: NDArray[np.bool_],
@@ -256,12 +270,18 @@ def continue_template(
             pixels[y, x] = best
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, fastmath={"nnan", "nsz"})
 def _order(low: NDArray[np.float32], high: NDArray[np.float32]) -> None:
     for x in range(low.shape[0]):
         a, b = low[x], high[x]
         low[x] = a if a < b else b
         high[x] = b if a < b else a
+
+
+@njit(cache=True, nogil=True)
+def _copy(source: NDArray[np.float32], target: NDArray[np.float32]) -> None:
+    for x in range(target.shape[0]):
+        target[x] = source[x]
 
 
 @njit(cache=True, nogil=True)
@@ -286,23 +306,33 @@ def median_smoothed(
     """
     height, width = template.shape
     for y in range(rows[0], rows[1]):
-        out[y, columns[0] : columns[1]] = template[y, columns[0] : columns[1]]
+        _copy(template[y, columns[0] :], out[y, columns[0] : columns[1]])
     left, right = max(columns[0], _HALF), min(columns[1], width - _HALF - 1)
+    bottom, top = max(rows[0], _HALF), min(rows[1], height - _HALF)
     n = right - left
-    if height < _SIZE or width < _SIZE or n <= 0:
+    if height < _SIZE or width < _SIZE or n <= 0 or top <= bottom:
         return
-    column = np.empty((_SIZE, n + 2 * _HALF), np.float32)
-    window = np.empty((_SIZE * _SIZE, n), np.float32)
-    for y in range(max(rows[0], _HALF), min(rows[1], height - _HALF)):
-        column[:] = template[y - _HALF : y + _HALF + 1, left - _HALF : right + _HALF]
+    at_once = min(top - bottom, max(1, _AT_ONCE // n))
+    wide = n + 2 * _HALF
+    strip = np.empty((at_once + 2 * _HALF) * wide, np.float32)
+    column = np.empty((_SIZE, at_once * wide), np.float32)
+    window = np.empty((_SIZE * _SIZE, at_once * wide), np.float32)
+    for y in range(bottom, top, at_once):
+        lines = min(at_once, top - y)
+        for i in range(lines + 2 * _HALF):
+            _copy(template[y - _HALF + i, left - _HALF :], strip[i * wide : (i + 1) * wide])
+        for i in range(_SIZE):
+            _copy(strip[i * wide :], column[i])
         for i, j in _SORT_COLUMN:
             _order(column[i], column[j])
+        size = at_once * wide - 2 * _HALF  # windows across two lines are not used
         for i in range(_SIZE):
             for j in range(_SIZE):
-                window[_SIZE * i + j] = column[i, j : j + n]
+                _copy(column[i, j:], window[_SIZE * i + j, :size])
         for i, j in _FIND_MEDIAN:
             _order(window[i], window[j])
-        out[y, left:right] = window[_MEDIAN]
+        for i in range(lines):
+            _copy(window[_MEDIAN, i * wide :], out[y + i, left:right])
 
 
 @njit(cache=True, nogil=True)
@@ -419,7 +449,7 @@ def falling_template(template: NDArray[np.float32], cx: int, cy: int, smooth: bo
     ready = 0
     for start in range(0, far, _SHADOW):
         if start + 2 * _SHADOW > ready:
-            more = min(far, start + _AT_ONCE)
+            more = min(far, start + _AHEAD)
             _smooth_rings(template, cx, cy, ready, more, smooth, out)
             ready = more
         dark = False
