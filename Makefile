@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 export NUMBA_CACHE_DIR ?= $(CURDIR)/.numba_cache
 export OPENBLAS_NUM_THREADS ?= 1
 
-.PHONY: install demo test serve lint docs links reference figures bench lock sbom clean
+.PHONY: install demo test serve lint docs links reference figures bench peers lock sbom clean
 
 install: $(VENV)/.installed
 
@@ -49,6 +49,10 @@ figures: install
 
 bench: install
 	$(BIN)/python benchmarks/bench_pipeline.py
+
+# beside SExtractor, PSFEx and SCAMP, which apt-get installs where they are missing
+peers: install
+	$(BIN)/python -m benchmarks.peers --install --readme README.md
 
 # what the image installs, to the byte; the extras are those that settings alone turn on
 LOCK := $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-annotate \

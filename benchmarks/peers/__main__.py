@@ -70,14 +70,16 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write all numbers here")
     parser.add_argument("--readme", type=Path, help="rewrite the table between the marks in this file")
     options = parser.parse_args()
+    if options.readme and set(options.scenes) != set(SCENES):
+        parser.error("--readme needs all scenes")
     programs.require(install=options.install)
     results = {}
     for name in options.scenes:
         with tempfile.TemporaryDirectory() as folder:
             results[name] = compare(simulate(SCENES[name]), Path(folder), options.repeat)
         print(report.text(name, results[name]), flush=True)
-    if options.json:
-        options.json.write_text(json.dumps(results, indent=2) + "\n")
+        if options.json:
+            options.json.write_text(json.dumps(results, indent=2) + "\n")
     if options.readme:
         report.rewrite(options.readme, report.markdown(results))
 

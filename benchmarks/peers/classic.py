@@ -25,8 +25,8 @@ FWHM_PER_SIGMA = 2.3548
 REFERENCES = "references.cat"
 STAMP_SNR = 20.0  # of the pixels of stars that a PSF is fitted to: PSFEx is left to choose among those above
 PSF_SAMPLING = 1 / 4.5  # of a FWHM: left to itself PSFEx takes about 1/4, and is off by a per cent in size
-SOURCE_SNR = 10.0  # visitcal keeps footprints that reach it
-ZERO_POINT_SNR = 20.0  # of stars that the zero point is taken from
+SOURCE_SNR = 5.0  # where the footprints of visitcal end; it keeps those with a pixel at twice as much
+ZERO_POINT_SNR = 50.0  # of stars that the zero point is taken from: with fainter ones it was off by 3 to 5 mmag
 
 
 def smoothing(fwhm: float) -> Array:
@@ -44,6 +44,15 @@ def threshold(fwhm: float, snr: float) -> float:
     SExtractor thresholds the smoothed image in units of the noise of the image that is not smoothed.
     """
     return snr * float(np.sqrt((smoothing(fwhm) ** 2).sum()))
+
+
+def least_area(fwhm: float) -> int:
+    """DETECT_MINAREA: pixels of a smoothed star above half of its peak.
+
+    SExtractor has one threshold, visitcal two: it keeps the footprints above one that reach twice as much somewhere.
+    This many pixels has a star in its footprint whose peak is just that, so both find the same faint stars.
+    """
+    return round(np.pi / 4 * 2 * fwhm**2)
 
 
 def write_inputs(simulation: Simulation, folder: Path) -> None:
@@ -95,7 +104,7 @@ def write_references(simulation: Simulation, path: Path) -> None:
 
 def cut_stamps(folder: Path, config: SimulationConfig, **options: object) -> float:
     """First pass of SExtractor: stars for the PSF; CPU seconds."""
-    return _extract(folder, config, "stamps", STAMP_SNR, **options)
+    return _extract(folder, config, "stamps", STAMP_SNR, **{"DETECT_MINAREA": 5} | options)
 
 
 def _extract(folder: Path, config: SimulationConfig, name: str, snr: float, **options: object) -> float:
@@ -141,7 +150,8 @@ def calibrated(simulation: Simulation, folder: Path, **scamp: object) -> Measure
     config = simulation.config
     cpu = {"SExtractor for PSF": cut_stamps(folder, config)}
     cpu["PSFEx"] = run("psfex", "stamps.cat", folder, {"PSF_SAMPLING": config.fwhm * PSF_SAMPLING})
-    cpu["SExtractor with PSF"] = _extract(folder, config, "sources", SOURCE_SNR, PSF_NAME="stamps.psf")
+    second = {"DETECT_MINAREA": least_area(config.fwhm), "PSF_NAME": "stamps.psf"}
+    cpu["SExtractor with PSF"] = _extract(folder, config, "sources", SOURCE_SNR, **second)
     cpu["SCAMP"] = solve(folder, **scamp)
     rows = objects(folder / "sources.cat")
     pixel_to_sky = solution(folder)

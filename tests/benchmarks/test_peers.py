@@ -11,8 +11,9 @@ import pytest
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from benchmarks.peers import classic, judge, measured, programs
+from benchmarks.peers import classic, judge, measured, programs, report
 from benchmarks.peers.limits import point_source_limits
+from benchmarks.peers.scenes import SCENES
 from service.simulation import Simulation, SimulationConfig, simulate
 
 README = Path(__file__).parents[2] / "README.md"
@@ -154,6 +155,16 @@ def test_an_installation_that_fails_says_why(monkeypatch: pytest.MonkeyPatch) ->
     with pytest.raises(SystemExit, match="are you root"):
         programs.require(install=True)
     assert asked == [["apt-get", "install", "--yes", "--no-install-recommends", "scamp"]]
+
+
+def test_readme_has_the_table_of_the_command() -> None:
+    """The numbers are of a run; the rows, and how they are written, are the command's."""
+    page = README.read_text()
+    figures = {name: 1.0 for _, names, _ in report.ROWS for name in names}
+    one = {"cpu": {"SCAMP": 1.0}, "figures": figures}
+    result = {report.OURS: one, report.CLASSIC: one, "variants": {report.QUICK: {"cpu": 1.0}}, "command_cpu": 1.0}
+    made = report.markdown(dict.fromkeys(SCENES, result))
+    assert report.form(report.block(page)) == report.form(made)
 
 
 @pytest.mark.skipif(bool(programs.missing()), reason=f"not installed: {', '.join(programs.missing())}")
