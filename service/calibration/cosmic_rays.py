@@ -10,7 +10,7 @@ import numpy as np
 from service.calibration.cosmic_ray_fill import fill_pixels
 from service.calibration.defects import interpolate_defects
 from service.calibration.errors import TooManyCosmicRays
-from service.calibration.kernels.cosmic_rays import grow_round, label_runs, mark_candidates, scan
+from service.calibration.kernels.cosmic_rays import grow_round, label_runs, scan
 from service.calibration.statistics import plane_median
 from service.exposure.geometry import Box
 
@@ -177,11 +177,6 @@ def psf_ratios(psf: Psf, factor: float) -> NDArray[np.float64]:
 def _first_scan(
     masked: MaskedImage, config: CosmicRayConfig, background: float, ratios: NDArray[np.float64]
 ) -> CosmicRays:
-    candidate = np.zeros(masked.shape, np.bool_)
-    if config.min_sigma > 0:
-        mark_candidates(masked.image, masked.variance, config.min_sigma, candidate)
-    else:
-        candidate[1:-1, 1:-1] = True
     pixels = scan(
         masked.image,
         masked.mask,
@@ -193,7 +188,6 @@ def _first_scan(
         np.int32(masked.planes.bitmask(_BAD_PLANES)),
         np.int32(masked.planes.bitmask(["INTRP"])),
         config.n_cr_pixel_max,
-        candidate,
     )
     if pixels.size > config.n_cr_pixel_max:
         raise _too_many(config)

@@ -52,12 +52,13 @@ def find_sky_footprints(masked_image: MaskedImage, config: SkySourcesConfig, see
     # truncated within the box: the same positions wherever its origin is
     x = box.x0 + (quantiles[:, 0] * (box.x1 - box.x0)).astype(np.int64)
     y = box.y0 + (quantiles[:, 1] * (box.y1 - box.y0)).astype(np.int64)
-    avoid = masked_image.is_set(config.avoid_mask)
     size = 2 * radius + 1
     disc = dilated(np.array([[radius, radius, radius]], np.int32), size, size, radius)[:, :3]
     disc -= np.int32(radius)
     tried = np.stack([x - masked_image.x0, y - masked_image.y0], axis=1)
-    accepted = accepted_discs(avoid, disc, tried, radius, config.grow_mask, config.n_sources)
+    avoid = np.int32(masked_image.planes.bitmask(config.avoid_mask))
+    taken = np.zeros(masked_image.shape, np.bool_)
+    accepted = accepted_discs(masked_image.mask, avoid, taken, disc, tried, radius, config.grow_mask, config.n_sources)
     centers = np.stack([x, y], axis=1)[accepted].astype(np.int32)
     spans = disc[None] + centers[:, None, [1, 0, 0]]
     n = len(centers)

@@ -12,7 +12,7 @@ from service.calibration.kernels.statistics import sort_in_place
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["grow_round", "label_runs", "mark_candidates", "scan"]
+__all__ = ["grow_round", "label_runs", "scan"]
 
 
 @njit(cache=True, nogil=True)
@@ -85,6 +85,10 @@ def _mark_row(
     squared_limit: np.float32,
     candidate: NDArray[np.bool_],
 ) -> None:
+    """Mark pixels that may exceed a pair mean by some sigma > 0, a little too many; the rim keeps its marks.
+
+    Nearly no pixel is marked and reaches the test proper; this loop vectorises.
+    """
     n = row.size - 2
     left, middle, right = row[:n], row[1 : n + 1], row[2:]
     below_left, below_middle, below_right = below[:n], below[1 : n + 1], below[2:]
@@ -103,19 +107,6 @@ def _mark_row(
 
 
 @njit(cache=True, nogil=True)
-def mark_candidates(
-    image: NDArray[np.float32], variance: NDArray[np.float32], min_sigma: float, candidate: NDArray[np.bool_]
-) -> None:
-    """Mark pixels that may exceed a pair mean by ``min_sigma`` > 0, a little too many; the rim stays unmarked.
-
-    Nearly no pixel is marked and reaches the test proper; this loop vectorises.
-    """
-    squared_limit = np.float32(0.999 * min_sigma * min_sigma)
-    for y in range(1, image.shape[0] - 1):
-        _mark_row(image[y - 1], image[y], image[y + 1], variance[y], squared_limit, candidate[y])
-
-
-@njit(cache=True, nogil=True)
 def _near(mask: NDArray[np.int32], bits: np.int32, y: int, x: int) -> bool:
     """Whether the pixel or one of its 8 neighbours has any of the bits."""
     for yy in range(y - 1, y + 2):
@@ -126,11 +117,14 @@ def _near(mask: NDArray[np.int32], bits: np.int32, y: int, x: int) -> bool:
 
 
 @njit(cache=True, nogil=True)
-def _next_marked(marks: NDArray[np.bool_], start: int) -> int:
-    """First marked index from ``start`` on, or the last index."""
+def _next_marked(marks: NDArray[np.bool_], start: int, stop: int) -> int:
+    """First marked index from ``start`` on, or one that is not below ``stop``; ``marks`` is whole words of 8 bytes."""
+    words = marks.view(np.uint64)
     x = start
-    while x < marks.size - 1 and not marks[x]:
+    while x < stop and not marks[x]:
         x += 1
+        while x < stop and x % 8 == 0 and words[x // 8] == 0:
+            x += 8
     return x
 
 
@@ -146,19 +140,26 @@ def scan(
     bad: np.int32,
     interpolated: np.int32,
     max_pixels: int,
-    candidate: NDArray[np.bool_],
 ) -> NDArray[np.int64]:
     """Flat indices of cosmic-ray pixels in raster order, at most ``max_pixels + 1``; the image is left as it was.
 
     A pixel that is found is overwritten at once, so that the pixels after it see a clean neighbour. Only candidates
-    are tested, to which the later neighbours of a pixel that is found are added.
+    are tested, to which the later neighbours of a pixel that is found are added; without a ``min_sigma`` > 0 all are.
     """
     height, width = image.shape
     found = np.empty(1024, np.int64)
     originals = np.empty(1024, np.float32)
-    n = 0
+    n = before = 0  # found in all, and before this row
+    squared_limit = np.float32(0.999 * min_sigma * min_sigma)
+    marks = np.ones((width + 7) // 8 * 8, np.bool_)
     for y in range(1, height - 1):
-        x = _next_marked(candidate[y], 1)
+        if min_sigma > 0:
+            _mark_row(image[y - 1], image[y], image[y + 1], variance[y], squared_limit, marks[:width])
+        while before < n:  # of the row below
+            x = found[before] % width
+            marks[x - 1 : x + 2] = True
+            before += 1
+        x = _next_marked(marks, 1, width - 1)
         while x < width - 1 and n <= max_pixels:
             estimate = _estimate(image, variance, y, x, background, ratios, min_sigma, noise_factor)
             if not (np.isnan(estimate) or (mask[y, x] & bad) != 0 or _near(mask, interpolated, y, x)):
@@ -168,11 +169,9 @@ def scan(
                 found[n] = y * width + x
                 originals[n] = image[y, x]
                 image[y, x] = estimate
-                candidate[y, x + 1] = True
-                for xx in range(x - 1, x + 2):
-                    candidate[y + 1, xx] = True
+                marks[x + 1] = True
                 n += 1
-            x = _next_marked(candidate[y], x + 1)
+            x = _next_marked(marks, x + 1, width - 1)
     for i in range(n):
         image[found[i] // width, found[i] % width] = originals[i]
     return found[:n]
