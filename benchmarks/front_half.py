@@ -92,8 +92,10 @@ class Truth:
         inner = (self.xy > 40).all(axis=1) & (self.xy < config.size - 41).all(axis=1)
         peak = simulation.flux * stamp.max() + config.sky
         self.usable = inner & (peak < 0.9 * config.full_well) & self.away_from_halo(self.xy) & ~self._touched()
-        self.isolated = self._isolated(max(3 * config.fwhm, 8.0))
-        self.lonely = self._isolated(20.0)  # also in the aperture of 12 px and its ring
+        #: Counts of others within the reach of a source's PSF; isolated are those to which they add a fiftieth at most.
+        self.neighbours = self._light_within(max(3 * config.fwhm, 8.0))
+        self.isolated = self.neighbours < 0.02 * simulation.flux
+        self.lonely = self._light_within(20.0) < 0.02 * simulation.flux  # also in the aperture of 12 px and its ring
 
     def away_from_halo(self, xy: NDArray[np.float64]) -> NDArray[np.bool_]:
         if self.config.halo_star_mag is None:
@@ -110,14 +112,14 @@ class Truth:
         distance, _ = cKDTree(np.stack([x, y], axis=1)).query(self.xy, distance_upper_bound=1.5 * self.config.fwhm)
         return np.isfinite(distance)
 
-    def _isolated(self, radius: float) -> NDArray[np.bool_]:
-        """Sources to which others within a radius add less than a fiftieth of their light."""
+    def _light_within(self, radius: float) -> NDArray[np.float64]:
+        """Light of the other sources around each."""
         flux = self.simulation.flux
         pairs = cKDTree(self.xy).query_pairs(radius, output_type="ndarray")
         other = np.zeros(len(flux))
         np.add.at(other, pairs[:, 0], flux[pairs[:, 1]])
         np.add.at(other, pairs[:, 1], flux[pairs[:, 0]])
-        return other < 0.02 * flux
+        return other
 
     def match(self, x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
         """True source at each position: the brightest within 1.5 px (or 0.4 FWHM); and whether there is one."""

@@ -33,7 +33,8 @@ class Known:
     snr : ndarray
         True flux over its bound.
     clean : ndarray of bool
-        Stars that are isolated and touched by no defect, cosmic ray, saturation or edge.
+        Stars that are touched by no defect, cosmic ray, saturation or edge, and have around them neither a fiftieth of
+        their light nor as much as the bound of their flux.
     """
 
     scene: Truth
@@ -49,7 +50,8 @@ def truth(simulation: Simulation) -> Known:
     column, row = (np.clip(np.rint(value), 0, config.size - 1).astype(int) for value in (x, y))
     variance = simulation.sky[row, column] + config.read_noise**2
     limits = point_source_limits(simulation.psf, x, y, simulation.flux, variance)
-    return Known(scene, limits, simulation.flux / limits.flux, scene.is_star & scene.usable & scene.isolated)
+    undisturbed = scene.isolated & (scene.neighbours < limits.flux)
+    return Known(scene, limits, simulation.flux / limits.flux, scene.is_star & scene.usable & undisturbed)
 
 
 def judge(known: Known, measured: Measured) -> dict[str, float]:
