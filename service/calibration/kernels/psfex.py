@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 __all__ = ["fit_grid_pixels", "fit_refinement"]
 
 _BLOCK = 64  # grid pixels whose sums are accumulated side by side
+_STARS = 4  # added to the sums at a time
 
 
 @njit(cache=True, nogil=True)
@@ -37,10 +38,58 @@ def _solve(matrix, right, terms):  # type: ignore[no-untyped-def]
         right[i] /= matrix[i, i]
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "nsz"})
+def _solve_block(normal, moment, terms):  # type: ignore[no-untyped-def]
+    """Solve one such system a column; ``normal`` (pairs, columns) holds lower triangles row by row, both are spent."""
+    columns = moment.shape[1]
+    for i in range(terms):
+        for j in range(i + 1):
+            value = normal[i * (i + 1) // 2 + j]
+            for k in range(j):
+                left, right = normal[i * (i + 1) // 2 + k], normal[j * (j + 1) // 2 + k]
+                for b in range(columns):
+                    value[b] -= left[b] * right[b]
+            if i == j:
+                for b in range(columns):
+                    value[b] = 1.0 / np.sqrt(value[b])
+            else:
+                scale = normal[j * (j + 1) // 2 + j]
+                for b in range(columns):
+                    value[b] *= scale[b]
+    for i in range(terms):
+        own, scale = moment[i], normal[i * (i + 1) // 2 + i]
+        for k in range(i):
+            factor, other = normal[i * (i + 1) // 2 + k], moment[k]
+            for b in range(columns):
+                own[b] -= factor[b] * other[b]
+        for b in range(columns):
+            own[b] *= scale[b]
+    for i in range(terms - 1, -1, -1):
+        own, scale = moment[i], normal[i * (i + 1) // 2 + i]
+        for k in range(i + 1, terms):
+            factor, other = normal[k * (k + 1) // 2 + i], moment[k]
+            for b in range(columns):
+                own[b] -= factor[b] * other[b]
+        for b in range(columns):
+            own[b] *= scale[b]
+
+
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "nsz"})
+def _accumulate(factors, values, sums):  # type: ignore[no-untyped-def]
+    """Add four rows of values, by their factors (4, m), to each row of sums (m, columns)."""
+    first, second, third, fourth = values[0], values[1], values[2], values[3]
+    for t in range(len(sums)):
+        f0, f1, f2, f3 = factors[0, t], factors[1, t], factors[2, t], factors[3, t]
+        line = sums[t]
+        for b in range(len(line)):
+            line[b] += f0 * first[b] + f1 * second[b] + f2 * third[b] + f3 * fourth[b]
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
 def fit_grid_pixels(
     profiles: NDArray[np.float32],
     known: NDArray[np.bool_],
+    rows: NDArray[np.int64],
     flux: NDArray[np.float64],
     basis: NDArray[np.float64],
     sky_variance: float,
@@ -56,6 +105,8 @@ def fit_grid_pixels(
         Stamps of unit flux resampled to the grid.
     known : ndarray of bool, shape (stars, pixels) or (0, 0)
         Grid pixels that count; all do where it is empty.
+    rows : ndarray of int64, shape (used,)
+        The stars that count.
     flux : ndarray of float64, shape (stars,)
         Flux of each star, counts.
     basis : ndarray of float64, shape (stars, terms)
@@ -72,62 +123,54 @@ def fit_grid_pixels(
     ndarray of float64, shape (terms, pixels)
         Coefficients.
     """
-    stars, pixels = profiles.shape
-    terms = basis.shape[1]
+    _, pixels = profiles.shape
+    stars, terms = len(rows), basis.shape[1]
     pairs = terms * (terms + 1) // 2
-    products = np.empty((stars, pairs))
-    for s in range(stars):
+    padded = -(-stars // _STARS) * _STARS  # stars that fill up have no weight
+    products, single = np.zeros((padded, pairs)), np.zeros((padded, terms))
+    for k in range(stars):
+        single[k] = basis[rows[k]]
         t = 0
         for i in range(terms):
             for j in range(i + 1):
-                products[s, t] = basis[s, i] * basis[s, j]
+                products[k, t] = single[k, i] * single[k, j]
                 t += 1
     result = np.empty((terms, pixels))
-    normal = np.empty((pairs, _BLOCK))
-    moment = np.empty((terms, _BLOCK))
-    weight = np.empty(_BLOCK)
-    weighted = np.empty(_BLOCK)
-    matrix = np.empty((terms, terms))
-    right = np.empty(terms)
+    normal, moment = np.empty((pairs, _BLOCK)), np.empty((terms, _BLOCK))
+    weight, weighted = np.zeros((_STARS, _BLOCK)), np.zeros((_STARS, _BLOCK))
     for start in range(0, pixels, _BLOCK):
         width = min(_BLOCK, pixels - start)
         normal[:] = 0.0
         moment[:] = 0.0
         weight[:] = 0.0
         weighted[:] = 0.0
-        for s in range(stars):
-            variance_scale = 1.0 / (flux[s] * flux[s])
-            floor = sky_variance * variance_scale
-            poisson = variance_scale / gain
-            for b in range(width):
-                q = np.float64(profiles[s, start + b])
-                w = 1.0 / (floor + accuracy * accuracy * q * q + max(q, 0.0) * poisson)
-                weight[b] = w
-                weighted[b] = w * q
-            if known.shape[0] > 0:
+        for first in range(0, stars, _STARS):
+            for k in range(_STARS):
+                if first + k >= stars:
+                    weight[k] = 0.0
+                    weighted[k] = 0.0
+                    continue
+                s = rows[first + k]
+                variance_scale = 1.0 / (flux[s] * flux[s])
+                floor = sky_variance * variance_scale
+                poisson = variance_scale / gain
+                values = profiles[s, start : start + width]
                 for b in range(width):
-                    if not known[s, start + b]:
-                        weight[b] = 0.0
-                        weighted[b] = 0.0
-            for t in range(pairs):
-                factor = products[s, t]
-                for b in range(_BLOCK):
-                    normal[t, b] += factor * weight[b]
-            for t in range(terms):
-                factor = basis[s, t]
-                for b in range(_BLOCK):
-                    moment[t, b] += factor * weighted[b]
-        for b in range(width):
-            t = 0
-            for i in range(terms):
-                for j in range(i + 1):
-                    matrix[i, j] = normal[t, b]
-                    t += 1
-                matrix[i, i] += ridge
-                right[i] = moment[i, b]
-            _solve(matrix, right, terms)
-            for i in range(terms):
-                result[i, start + b] = right[i]
+                    q = np.float64(values[b])
+                    w = 1.0 / (floor + accuracy * accuracy * q * q + max(q, 0.0) * poisson)
+                    weight[k, b] = w
+                    weighted[k, b] = w * q
+                if known.shape[0] > 0:
+                    counts = known[s, start : start + width]
+                    for b in range(width):
+                        weight[k, b] = weight[k, b] if counts[b] else 0.0
+                        weighted[k, b] = weighted[k, b] if counts[b] else 0.0
+            _accumulate(products[first : first + _STARS], weight, normal)
+            _accumulate(single[first : first + _STARS], weighted, moment)
+        for i in range(terms):
+            normal[i * (i + 1) // 2 + i] += ridge
+        _solve_block(normal, moment, terms)
+        result[:, start : start + width] = moment[:, :width]
     return result
 
 

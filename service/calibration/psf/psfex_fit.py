@@ -9,6 +9,7 @@ import numpy as np
 
 from service.calibration.errors import NonfinitePsfShapeError, PsfexNoGoodStarsError
 from service.calibration.kernels.psfex import fit_grid_pixels, fit_refinement
+from service.calibration.kernels.star_stamps import far_from_masked, reduced_chi2
 from service.calibration.psf.joint_refinement import JointRefinement
 from service.calibration.psf.star_stamps import model_fluxes, noise_weight, without_neighbors, without_pedestal
 from service.exposure.psf.lanczos import lanczos_matrices
@@ -112,15 +113,12 @@ class PsfexFit:
 
     def _make(self, accuracy: float) -> None:
         """Fit every grid pixel to the resampled stars."""
-        alive = np.flatnonzero(self.used)
-        whole = alive.size == self.used.size
-        profiles = self._profiles if whole else self._profiles[alive]
-        known = self._known if whole or not self._known.size else self._known[alive]
         flat = fit_grid_pixels(
-            profiles,
-            known,
-            self.stamps.flux[alive],
-            self.basis[alive],
+            self._profiles,
+            self._known,
+            np.flatnonzero(self.used),
+            self.stamps.flux,
+            self.basis,
             self.stamps.sky_variance,
             self.stamps.gain,
             accuracy,
@@ -211,30 +209,13 @@ class PsfexFit:
         """Remove the stars that the model describes much worse than the others; the models of those left."""
         alive = np.flatnonzero(self.used)
         models = self._models(alive)
-        chi = np.sqrt(self._chi2(alive, models, accuracy))
+        stamps = self.stamps
+        chi = np.sqrt(reduced_chi2(stamps.image, stamps.weight, stamps.shift, alive, models, accuracy))
         good = ~(chi > _upper_limit(chi))  # not of squares: rounding would remove a single star
         self.used[alive] = good
         if not good.any():
             raise PsfexNoGoodStarsError("no star is left after cleaning the PSF sample", n_stars=len(self.used))
         return models if good.all() else models[good]
-
-    def _chi2(self, rows: NDArray[np.intp], models: NDArray[np.float32], accuracy: float) -> NDArray[np.float64]:
-        """Reduced chi^2 of each star about its best-scaled model."""
-        image, weight, model = self.stamps.image[rows], self.stamps.weight[rows], models
-        weighted = weight * model
-        fit = np.einsum("nij,nij->n", weighted, image) / np.einsum("nij,nij->n", weighted, model)
-        model = model * fit[:, None, None].astype(np.float32)
-        size = image.shape[1]
-        r = np.arange(size) - size // 2
-        dx, dy = self.stamps.shift[rows].T
-        distance2 = ((r - dx[:, None]) ** 2)[:, None, :] + ((r - dy[:, None]) ** 2)[:, :, None]
-        counted = (weight > 0) & (distance2 < (0.5 * size) ** 2)
-        # w / (1 + w v) is 1 / (1/w + v) without a division by zero in masked pixels
-        terms = weight / (1.0 + weight * (np.float32(accuracy) * model) ** 2)
-        terms *= (image - model) ** 2
-        n = np.count_nonzero(counted, axis=(1, 2))
-        total = np.sum(terms, axis=(1, 2), where=counted, dtype=np.float64)
-        return np.asarray(total / np.maximum(n - 1, 1))
 
     def _models(self, rows: NDArray[np.intp]) -> NDArray[np.float32]:
         """Model of unit flux at the stars' positions, resampled to their stamps."""
@@ -267,17 +248,13 @@ class PsfexFit:
     def _known_pixels(self, stamps: StarStamps) -> NDArray[np.bool_]:
         """Grid pixels at least one stamp pixel away from every masked one, shape (n, grid^2)."""
         size = stamps.image.shape[1]
-        near = np.pad(stamps.weight == 0, ((0, 0), (1, 1), (1, 1)))
-        near = near[:, :-2] | near[:, 1:-1] | near[:, 2:]
-        near = near[:, :, :-2] | near[:, :, 1:-1] | near[:, :, 2:]
         offsets = (np.arange(self._grid) - self._grid // 2) / self._oversampling + size // 2
         columns, rows = (
-            np.clip(np.rint(offsets + stamps.shift[:, axis, None]), 0, size - 1).astype(np.intp) for axis in (0, 1)
+            np.clip(np.rint(offsets + stamps.shift[:, axis, None]), 0, size - 1).astype(np.int64) for axis in (0, 1)
         )
-        known = np.ones((len(near), self._grid, self._grid), np.bool_)
-        for star in np.flatnonzero(near.any(axis=(1, 2))):
-            known[star] = ~near[star][np.ix_(rows[star], columns[star])]
-        return known.reshape(len(near), -1)
+        known = np.empty((len(rows), self._grid, self._grid), np.bool_)
+        far_from_masked(stamps.weight, rows, columns, known)
+        return known.reshape(len(rows), -1)
 
     def _core_pixels(self) -> NDArray[np.int64]:
         """Grid pixels (y, x) that the refinement may change."""

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from service.exposure.geometry import pixel_index
+from service.calibration.kernels.raw_moments import SUMS, footprint_sums
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -112,27 +112,27 @@ def raw_moments(
     """
     n = len(footprints)
     rows = np.flatnonzero((parent == 0) & (footprints.areas <= config.max_footprint_area) & (footprints.areas > 0))
-    pixels = footprint_pixels(planes, footprints, rows, config.bad_mask_planes)
-    good = ~pixels.bad
-    weight = np.where(good, pixels.value, 0.0)
-
-    def total(values: NDArray[Any]) -> NDArray[np.float64]:
-        return np.bincount(pixels.owner, weights=values, minlength=len(rows)).astype(np.float64)
-
-    flux = total(weight)
-    flux[flux == 0] = np.nan
-    boxes = footprints.boxes[rows]
-    x, y = pixels.x - boxes[pixels.owner, 0], pixels.y - boxes[pixels.owner, 1]  # small numbers keep the precision
-    cx, cy = total(weight * x) / flux, total(weight * y) / flux
-    dx, dy = x - cx[pixels.owner], y - cy[pixels.owner]
-    shape = np.stack([total(weight * product) / flux for product in (dx * dx, dy * dy, dx * dy)], axis=1)
+    corners = footprints.boxes[rows, :2].astype(np.int64)
+    origin = np.array([planes.y0, planes.x0, planes.x0], np.int32)
+    sums = footprint_sums(
+        planes.image,
+        planes.mask,
+        planes.variance,
+        planes.planes.bitmask(config.bad_mask_planes),
+        footprints.spans - origin,
+        footprints.span_offsets,
+        rows,
+        corners - origin[[1, 0]],
+        config.bad_pixel_exclusion_radius,
+    )
+    total = dict(zip(SUMS, sums.T, strict=True))
+    flux = np.where(total["flux"] == 0, np.nan, total["flux"])
+    shape = np.stack([total[axes] for axes in ("xx", "yy", "xy")], axis=1)
     with np.errstate(invalid="ignore"):  # no error without a variance
-        flux_err = np.sqrt(total(np.where(good, pixels.variance, 0.0)))
-    center = np.stack([cx + boxes[:, 0], cy + boxes[:, 1]], axis=1)
-    near = pixels.bad & (dx**2 + dy**2 <= config.bad_pixel_exclusion_radius**2)
-    flag = total(pixels.bad) > config.bad_pixel_max_fraction * total(np.ones(len(good)))
-    flag |= total(near) > 0
-    flag |= ~_holds_center(pixels, center)
+        flux_err = np.sqrt(total["variance"])
+    center = np.stack([total["x"] + corners[:, 0], total["y"] + corners[:, 1]], axis=1)
+    flag = total["bad"] > config.bad_pixel_max_fraction * total["pixels"]
+    flag |= (total["near"] > 0) | (total["center"] == 0)
     flag |= ~(shape[:, 0] * shape[:, 1] - shape[:, 2] ** 2 > 0) | ~(shape[:, 0] + shape[:, 1] > 0)
     return RawMoments(
         _spread(flux, rows, n),
@@ -141,16 +141,6 @@ def raw_moments(
         _spread(shape, rows, n),
         np.isin(np.arange(n), rows[~flag], invert=True),
     )
-
-
-def _holds_center(pixels: FootprintPixels, center: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Whether the pixel of the centre belongs to the footprint."""
-    finite = np.isfinite(center).all(axis=1)
-    nearest = np.zeros(center.shape, np.int64)
-    nearest[finite] = pixel_index(center[finite])
-    at = (pixels.x == nearest[pixels.owner, 0]) & (pixels.y == nearest[pixels.owner, 1])
-    found: NDArray[np.bool_] = np.bincount(pixels.owner[at], minlength=len(center)) > 0
-    return found & finite
 
 
 def _spread(values: NDArray[np.float64], rows: NDArray[np.intp], n: int) -> NDArray[np.float64]:

@@ -5,12 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from scipy.linalg import pinvh
 from scipy.special import chdtr, chdtri
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from numpy.typing import NDArray
 
 __all__ = ["robust_distances"]
@@ -22,11 +19,18 @@ _SHORT_STEPS, _LONG_STEPS = 2, 30
 _OUTLIER_PROBABILITY = 0.025
 
 
-class _Estimate(NamedTuple):
+class _Estimates(NamedTuple):
+    """Several means and covariances of the same rows, and the distances from the ones before."""
+
     mean: NDArray[np.float64]
     covariance: NDArray[np.float64]
-    log_determinant: float
+    log_determinant: NDArray[np.float64]
     distance2: NDArray[np.float64]
+
+    def ranked(self, kept: int | None = None) -> _Estimates:
+        """The best ones, first the one with the smallest determinant."""
+        best = np.argsort(self.log_determinant)[:kept]
+        return _Estimates(*(values[best] for values in self))
 
 
 def robust_distances(data: NDArray[np.float64], seed: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -54,13 +58,13 @@ def robust_distances(data: NDArray[np.float64], seed: int) -> tuple[NDArray[np.f
     n, p = data.shape
     half = min(n, int(np.ceil(0.5 * (n + p + 1))))
     random = np.random.RandomState(seed)
-    best = _best_of_many(data, half, random) if n > _MANY else _best_of_few(data, half, random)
-    distance2 = best.distance2 / _consistency_factor(p, half / n)
+    found = _best_of_many(data, half, random) if n > _MANY else _best_of_few(data, half, random)
+    distance2 = found.distance2[0] / _consistency_factor(p, half / n)
     inliers = data[distance2 < float(chdtri(p, _OUTLIER_PROBABILITY))]
     if len(inliers) <= p:  # degenerate data: nothing to reweight
-        return best.mean, distance2
-    mean, covariance = _moments(inliers)
-    return mean, _distances(data, mean, covariance * _consistency_factor(p, 1.0 - _OUTLIER_PROBABILITY))
+        return found.mean[0], distance2
+    mean, covariance = _moments(inliers[None])
+    return mean[0], _distances(data, mean, covariance * _consistency_factor(p, 1.0 - _OUTLIER_PROBABILITY))[0]
 
 
 def _consistency_factor(p: int, fraction: float) -> float:
@@ -68,11 +72,12 @@ def _consistency_factor(p: int, fraction: float) -> float:
     return float(fraction / chdtr(p + 2, chdtri(p, 1.0 - fraction)))
 
 
-def _best_of_few(data: NDArray[np.float64], half: int, random: np.random.RandomState) -> _Estimate:
-    return _followed(data, half, _started(data, half, _TRIALS, random))[0]
+def _best_of_few(data: NDArray[np.float64], half: int, random: np.random.RandomState) -> _Estimates:
+    started = _started(data, half, _TRIALS, random)
+    return _followed(data, half, started.mean, started.covariance)
 
 
-def _best_of_many(data: NDArray[np.float64], half: int, random: np.random.RandomState) -> _Estimate:
+def _best_of_many(data: NDArray[np.float64], half: int, random: np.random.RandomState) -> _Estimates:
     """Starts in subsets, the best of them followed in the merged rows, and the best of those in all."""
     n = len(data)
     n_subsets = n // _SUBSET
@@ -81,70 +86,72 @@ def _best_of_many(data: NDArray[np.float64], half: int, random: np.random.Random
     starts = []
     for k in range(n_subsets):
         subset = data[shuffled[k * size : (k + 1) * size]]
-        starts += _started(subset, int(np.ceil(size * (half / n))), max(_KEPT, _TRIALS_OF_MANY // n_subsets), random)
+        trials = max(_KEPT, _TRIALS_OF_MANY // n_subsets)
+        starts.append(_started(subset, int(np.ceil(size * (half / n))), trials, random))
+    mean = np.concatenate([start.mean for start in starts])
+    covariance = np.concatenate([start.covariance for start in starts])
     merged = data[random.permutation(n)[:_MERGED]] if n > _MERGED else data
-    found = _followed(merged, int(np.ceil(len(merged) * (half / n))), starts)
-    return found[0] if n < _MERGED else _followed(data, half, found[:_KEPT])[0]
+    found = _followed(merged, int(np.ceil(len(merged) * (half / n))), mean, covariance)
+    return found if n < _MERGED else _followed(data, half, found.mean[:_KEPT], found.covariance[:_KEPT])
 
 
-def _started(data: NDArray[np.float64], half: int, trials: int, random: np.random.RandomState) -> list[_Estimate]:
+def _started(data: NDArray[np.float64], half: int, trials: int, random: np.random.RandomState) -> _Estimates:
     """The best of some short runs from random halves."""
-    runs = [
-        _concentrate(data, *_moments(data[random.permutation(len(data))[:half]]), half, _SHORT_STEPS)
-        for _ in range(trials)
-    ]
-    return _ranked(runs)[:_KEPT]
+    chosen = np.stack([random.permutation(len(data))[:half] for _ in range(trials)])
+    return _concentrated(data, *_moments(data[chosen]), half, _SHORT_STEPS).ranked(_KEPT)
 
 
-def _followed(data: NDArray[np.float64], half: int, starts: Iterable[_Estimate]) -> list[_Estimate]:
+def _followed(
+    data: NDArray[np.float64], half: int, mean: NDArray[np.float64], covariance: NDArray[np.float64]
+) -> _Estimates:
     """Long runs from estimates, the best one first."""
-    runs = []
-    for start in starts:
-        nearest = _nearest(_distances(data, start.mean, start.covariance), half)
-        runs.append(_concentrate(data, *_moments(data[nearest]), half, _LONG_STEPS))
-    return _ranked(runs)
+    nearest = _nearest(_distances(data, mean, covariance), half)
+    return _concentrated(data, *_moments(data[nearest]), half, _LONG_STEPS).ranked()
 
 
-def _ranked(runs: list[_Estimate]) -> list[_Estimate]:
-    return [runs[i] for i in np.argsort([run.log_determinant for run in runs])]
-
-
-def _concentrate(
+def _concentrated(
     data: NDArray[np.float64], mean: NDArray[np.float64], covariance: NDArray[np.float64], half: int, steps: int
-) -> _Estimate:
+) -> _Estimates:
     """Take the nearest ``half`` rows and their moments, again and again while the determinant falls."""
-    log_determinant = _log_determinant(covariance)
+    log_determinant = _log_determinants(covariance)
     distance2 = _distances(data, mean, covariance)
-    for _ in range(steps):
-        if np.isinf(log_determinant):
+    runs = np.flatnonzero(np.isfinite(log_determinant))
+    for step in range(steps):
+        if not runs.size:
             break
-        distance2 = _distances(data, mean, covariance)
-        mean_next, covariance_next = _moments(data[_nearest(distance2, half)])
-        determinant_next = _log_determinant(covariance_next)
-        falls = determinant_next < log_determinant
-        mean, covariance, log_determinant = mean_next, covariance_next, determinant_next
-        if not falls:
-            break
-    return _Estimate(mean, covariance, log_determinant, distance2)
+        if step > 0:
+            distance2[runs] = _distances(data, mean[runs], covariance[runs])
+        mean[runs], covariance[runs] = _moments(data[_nearest(distance2[runs], half)])
+        following = _log_determinants(covariance[runs])
+        falls = following < log_determinant[runs]
+        log_determinant[runs] = following
+        runs = runs[falls & np.isfinite(following)]
+    return _Estimates(mean, covariance, log_determinant, distance2)
 
 
 def _nearest(distance2: NDArray[np.float64], count: int) -> NDArray[np.intp]:
-    return np.asarray(np.argpartition(distance2, count - 1)[:count])
+    """The rows with the smallest distances, for each estimate."""
+    return np.asarray(np.argpartition(distance2, count - 1, axis=1)[:, :count])
 
 
 def _moments(rows: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    mean = rows.mean(axis=0)
-    centered = rows - mean
-    return mean, centered.T @ centered / len(rows)
+    """Means and covariances of samples (k, n, p)."""
+    count = rows.shape[1]
+    mean = np.ones(count) @ rows / count
+    centered = rows - mean[:, None]
+    return mean, centered.transpose(0, 2, 1) @ centered / count
 
 
-def _log_determinant(covariance: NDArray[np.float64]) -> float:
+def _log_determinants(covariance: NDArray[np.float64]) -> NDArray[np.float64]:
     sign, value = np.linalg.slogdet(covariance)
-    return float(value) if sign > 0 else -np.inf
+    return np.where(sign > 0, value, -np.inf)
 
 
 def _distances(
     data: NDArray[np.float64], mean: NDArray[np.float64], covariance: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    centered = data - mean
-    return np.asarray(np.sum((centered @ pinvh(covariance)) * centered, axis=1))
+    """Squared distances of all rows by each estimate, shape (k, n)."""
+    p = data.shape[1]
+    inverse = np.linalg.pinv(covariance, rcond=p * np.finfo(np.float64).eps, hermitian=True)
+    centered = data.T - mean[:, :, None]  # sums of few long rows are faster than of many short ones
+    return np.asarray(np.sum((inverse @ centered) * centered, axis=1))
