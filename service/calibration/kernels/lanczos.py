@@ -10,7 +10,7 @@ from numba import njit
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["resample"]
+__all__ = ["fill_matrices", "resample"]
 
 _ORDER = 5
 _TAPS = 2 * _ORDER + 2  # reached by any shift in [-1, 1]
@@ -37,27 +37,60 @@ def _kernel(offset, values):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
+def _normalize(values, start, stop, weights):  # type: ignore[no-untyped-def]
+    """Divide all values by the sum of those that are inside the input."""
+    inside = 0.0
+    for k in range(start, stop):
+        inside += values[k]
+    scale = 1.0 / inside
+    for k in range(_TAPS):
+        weights[k] = values[k] * scale
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
 def _plan(shift, n_in, step, phases, first, weights):  # type: ignore[no-untyped-def]
     """Fill the first input pixel that each output pixel reads, (n_out,), and its weights, (n_out, taps)."""
     n_out = len(first)
     origin = n_in // 2 - (n_out // 2) * step / phases
-    values = np.empty(_TAPS)
+    values, whole = np.empty(_TAPS), np.empty(_TAPS, np.float32)
     for phase in range(phases):
         start = origin + phase * step / phases
         base = int(np.floor(start))
         _kernel(start - base + shift, values)
+        _normalize(values, 0, _TAPS, whole)
         for i in range(phase, n_out, phases):
             left = base + (i // phases) * step - _ORDER
             first[i] = left
-            inside = 0.0
-            for k in range(max(0, -left), min(_TAPS, n_in - left)):
-                inside += values[k]
             position = shift + origin + i * step / phases
             if position < 0 or position > n_in - 1 or (position == 0 and shift + origin < 0):
-                inside = np.inf
-            scale = 1.0 / inside
-            for k in range(_TAPS):
-                weights[i, k] = values[k] * scale
+                weights[i] = 0.0
+            elif left >= 0 and left + _TAPS <= n_in:
+                weights[i] = whole
+            else:
+                _normalize(values, max(0, -left), min(_TAPS, n_in - left), weights[i])
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def fill_matrices(shift: NDArray[np.float64], step: int, phases: int, matrices: NDArray[np.float32]) -> None:
+    """Matrices that resample along one axis, as `service.exposure.psf.lanczos.lanczos_matrices` makes them.
+
+    Parameters
+    ----------
+    shift : ndarray of float64, shape (n,)
+        Where the centre of the output reads, relative to the centre of the input; input pixels, within [-1, 1].
+    step, phases : int
+        ``step / phases`` input pixels are an output pixel; one of them is 1.
+    matrices : ndarray of float32, shape (n, output pixels, input pixels)
+        Filled.
+    """
+    n, n_out, n_in = matrices.shape
+    first, weights = np.empty(n_out, np.int64), np.empty((n_out, _TAPS), np.float32)
+    for s in range(n):
+        _plan(shift[s], n_in, step, phases, first, weights)
+        matrices[s] = 0.0
+        for i in range(n_out):
+            for k in range(max(0, -first[i]), min(_TAPS, n_in - first[i])):
+                matrices[s, i, first[i] + k] = weights[i, k]
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "nsz"})

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from service.calibration.errors import NonfinitePsfShapeError, PsfexNoGoodStarsError
+from service.calibration.kernels.lanczos import fill_matrices
 from service.calibration.kernels.psfex import fit_grid_pixels, fit_refinement
 from service.calibration.kernels.star_stamps import far_from_masked, reduced_chi2
 from service.calibration.psf.joint_refinement import JointRefinement
 from service.calibration.psf.star_stamps import model_fluxes, noise_weight, without_neighbors, without_pedestal
-from service.exposure.psf.lanczos import lanczos_matrices
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -28,6 +28,7 @@ _RIDGE_REFINE = 1e4
 _REFINED_PIXELS = 400
 _REFINED_REACH = 40  # grid pixels
 _CLIP = 3.0
+_WHOLE = slice(None)
 _CHUNK = 32  # grids drawn together: 1 MB
 
 
@@ -77,8 +78,8 @@ class PsfexFit:
         self._grid = 2 * (step * size // 2) + 1
         dx, dy = self.stamps.shift.T
         self._to_stamp = (
-            lanczos_matrices(-step * dy, self._grid, size, step),
-            lanczos_matrices(-step * dx, self._grid, size, step),
+            _resampling(-step * dy, self._grid, size, step, 1),
+            _resampling(-step * dx, self._grid, size, step, 1),
         )
         self._profiles = self._resampled_profiles(self.stamps)
         every_pixel = self.config.masked_pixels == "zero_full_weight"
@@ -160,12 +161,13 @@ class PsfexFit:
         if self._joint is None:
             size = self.stamps.image.shape[1]
             self._joint = JointRefinement(pixels, self._grid, size, self._oversampling, _RIDGE_REFINE)
-        stamps, window, core = self.stamps.select(alive), self._joint.window, self._joint.core
-        expected = stamps.flux[:, None, None].astype(np.float32) * self._models(alive)
+        window, core = self._joint.window, self._joint.core
+        stamps = self.stamps.select(alive, window)
+        expected = stamps.flux[:, None, None].astype(np.float32) * self._models(alive, window)
         weight = noise_weight(stamps, expected, _ACCURACIES[-1])
         self.components[:, core, core] += self._joint.correction(
-            (stamps.image - expected)[:, window, window],
-            weight[:, window, window],
+            stamps.image - expected,
+            weight,
             stamps.flux,
             (self._to_stamp[0][alive], self._to_stamp[1][alive]),
             self.basis[alive],
@@ -184,9 +186,9 @@ class PsfexFit:
     def _renormalise(self, alive: NDArray[np.intp], models: NDArray[np.float32]) -> None:
         """Replace aperture fluxes, which have the light of neighbours in them."""
         fitted = model_fluxes(self.stamps.select(alive), models, self.fwhm)
-        self._profiles[alive] *= (self.stamps.flux[alive] / fitted)[:, None].astype(np.float32)
         flux = self.stamps.flux.copy()
         flux[alive] = fitted
+        self._profiles *= (self.stamps.flux / flux)[:, None].astype(np.float32)
         self.stamps = replace(self.stamps, flux=flux)
 
     def _correct_pixels(self, alive: NDArray[np.intp], models: NDArray[np.float32]) -> None:
@@ -217,30 +219,31 @@ class PsfexFit:
             raise PsfexNoGoodStarsError("no star is left after cleaning the PSF sample", n_stars=len(self.used))
         return models if good.all() else models[good]
 
-    def _models(self, rows: NDArray[np.intp]) -> NDArray[np.float32]:
-        """Model of unit flux at the stars' positions, resampled to their stamps."""
-        size = self.stamps.image.shape[1]
+    def _models(self, rows: NDArray[np.intp], part: slice = _WHOLE) -> NDArray[np.float32]:
+        """Model of unit flux at the stars' positions, resampled to a part of the rows and columns of their stamps."""
         flat = self.components.reshape(len(self.components), -1).astype(np.float32)
         if not np.isfinite(flat).all():
             raise NonfinitePsfShapeError("the PSF model is not finite", psf_size=np.nan, n_stars=len(self.used))
         basis = self.basis.astype(np.float32)
-        result = np.empty((len(rows), size, size), np.float32)
+        along_y, along_x = (matrices[:, part] for matrices in self._to_stamp)
+        result = np.empty((len(rows), along_y.shape[1], along_x.shape[1]), np.float32)
         for start in range(0, len(rows), _CHUNK):
-            part = rows[start : start + _CHUNK]
-            grids = (basis[part] @ flat).reshape(-1, self._grid, self._grid)
-            along_y, along_x = (matrices[part] for matrices in self._to_stamp)
-            np.matmul(along_y @ grids, along_x.transpose(0, 2, 1), out=result[start : start + _CHUNK])
+            some: NDArray[np.intp] | slice = rows[start : start + _CHUNK]
+            if len(rows) == len(basis):  # nothing is to be copied
+                some = slice(start, start + _CHUNK)
+            grids = (basis[some] @ flat).reshape(-1, self._grid, self._grid)
+            columns = along_x[some].transpose(0, 2, 1)
+            np.matmul(along_y[some] @ grids, columns, out=result[start : start + _CHUNK])
         return result
 
     def _resampled_profiles(self, stamps: StarStamps) -> NDArray[np.float32]:
         """Stamps over flux on the grid, shape (n, grid^2)."""
-        size, step = stamps.image.shape[1], 1.0 / self._oversampling
+        size = stamps.image.shape[1]
         dx, dy = stamps.shift.T
         result = np.empty((len(dx), self._grid, self._grid), np.float32)
         for start in range(0, len(dx), _CHUNK):
             part = slice(start, start + _CHUNK)
-            along_y = lanczos_matrices(dy[part], size, self._grid, step)
-            along_x = lanczos_matrices(dx[part], size, self._grid, step)
+            along_y, along_x = (_resampling(d[part], size, self._grid, 1, self._oversampling) for d in (dy, dx))
             np.matmul(along_y @ stamps.image[part], along_x.transpose(0, 2, 1), out=result[part])
         result /= stamps.flux[:, None, None].astype(np.float32)
         return result.reshape(len(dx), -1)
@@ -274,6 +277,13 @@ class PsfexFit:
         r = np.arange(self._grid) - self._grid // 2
         factor = (radius**2 - (r[:, None] ** 2 + r**2)) / (radius**2 - inner**2)
         self.components *= np.clip(factor, 0.0, 1.0)
+
+
+def _resampling(shift: NDArray[np.float64], n_in: int, n_out: int, step: int, phases: int) -> NDArray[np.float32]:
+    """Matrices (n, n_out, n_in) that resample with ``step / phases`` input pixels an output pixel."""
+    matrices = np.empty((len(shift), n_out, n_in), np.float32)
+    fill_matrices(shift, step, phases, matrices)
+    return matrices
 
 
 def _upper_limit(chi: NDArray[np.float64]) -> float:

@@ -23,6 +23,7 @@ _RING = 0.5  # inner radius of the ring that measures the pedestal, half stamps
 _MIN_RING = 50  # px
 _PEDESTAL_PRIOR = 0.3  # sky sigma
 _CLIP = 3.0
+_WHOLE = slice(None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +53,10 @@ class StarStamps:
     sky_variance: float
     gain: float
 
-    def select(self, rows: NDArray[np.intp]) -> StarStamps:
-        """Some of the stars."""
-        return replace(
-            self, image=self.image[rows], weight=self.weight[rows], flux=self.flux[rows], shift=self.shift[rows]
-        )
+    def select(self, rows: NDArray[np.intp], part: slice = _WHOLE) -> StarStamps:
+        """Some of the stars, and of their rows and columns."""
+        image, weight = (plane[:, part, part][rows] for plane in (self.image, self.weight))
+        return replace(self, image=image, weight=weight, flux=self.flux[rows], shift=self.shift[rows])
 
     def inner(self, half: int) -> StarStamps:
         """The stamps cut down to ``2 half + 1`` pixels, where they are larger."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from service.calibration.kernels.lanczos import resample
+from service.calibration.kernels.lanczos import fill_matrices, resample
 from service.calibration.kernels.psf_shapes import measure_shapes
 from service.calibration.psf.compiled import CompiledPsfexPsf
 from service.exposure.psf import PsfexPsf, psf_from_state
@@ -63,6 +63,9 @@ def test_resampling_equals_the_matrices(size: int, new: int, step: int, phases: 
     dx, dy = rng.uniform(-1, 1, (2, 40))
     dx[:3], dy[:3] = [-1.0, 0.0, 1.0], [0.0, -1.0, 0.0]
     rows, columns = (lanczos_matrices(shift, size, new, step / phases).astype(float) for shift in (dy, dx))
+    again = np.empty((40, new, size), np.float32)
+    fill_matrices(dy, step, phases, again)
+    np.testing.assert_allclose(again, rows, rtol=1e-6, atol=1e-16)
     result = np.empty((40, new, new), np.float32)
     resample(np.ascontiguousarray(images.transpose(0, 2, 1)), dx, dy, step, phases, result)
     np.testing.assert_allclose(result, rows @ images @ columns.transpose(0, 2, 1), atol=3e-6)
