@@ -10,9 +10,39 @@ from numba import njit
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["cut_stamps"]
+__all__ = ["cut_stamps", "largest_pixels"]
 
 _GROW = 3  # px
+
+
+@njit(cache=True, nogil=True)
+def largest_pixels(image: NDArray[np.float32], corners: NDArray[np.int64], size: int) -> NDArray[np.float32]:
+    """Largest value of each stamp, NaN where it has none but NaN.
+
+    Parameters
+    ----------
+    image : ndarray of float32, shape (height, width)
+        Plane.
+    corners : ndarray of int64, shape (n, 2)
+        Lower-left pixels (x, y), array coordinates; the stamps must lie inside the image.
+    size : int
+        Width and height of a stamp.
+
+    Returns
+    -------
+    ndarray of float32, shape (n,)
+        Counts.
+    """
+    result = np.full(len(corners), np.nan, np.float32)
+    for s in range(len(corners)):
+        x, y = corners[s]
+        found = False
+        for row in range(y, y + size):
+            for value in image[row, x : x + size]:
+                if not np.isnan(value) and not (found and value <= result[s]):
+                    result[s] = value
+                    found = True
+    return result
 
 
 @njit(cache=True, nogil=True)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from service.calibration.kernels.psf_stamps import cut_stamps
+from service.calibration.kernels.psf_stamps import cut_stamps, largest_pixels
 from service.exposure.geometry import Box, pixel_index
 
 if TYPE_CHECKING:
@@ -80,19 +80,15 @@ def extract_stamps(exposure: Exposure, catalog: SourceCatalog, rows: NDArray[np.
     if footprints is None:
         raise ValueError("PSF candidates need footprints")
     planes = exposure.masked_image
-    centers = np.stack([catalog["slot_Centroid_x"][rows], catalog["slot_Centroid_y"][rows]], axis=1)
-    corners = pixel_index(centers) - size // 2
     box = planes.bbox
-    room = Box(box.x0, box.y0, max(0, box.width - size + 1), max(0, box.height - size + 1))
-    inside = room.contains(corners[:, 0], corners[:, 1])
-    rows, corners = rows[inside], corners[inside]
+    rows, centers, corners = _inside(box, catalog, rows, size)
     image, mask = cut_stamps(
         planes.image,
         planes.mask,
         corners,
         size,
         rows.astype(np.int64),
-        centers[inside],
+        centers,
         footprints.spans,
         footprints.span_offsets,
         footprints.peaks,
@@ -102,6 +98,17 @@ def extract_stamps(exposure: Exposure, catalog: SourceCatalog, rows: NDArray[np.
         planes.planes.bitmask(["INTRP"]),
     )
     return Stamps(rows, image, mask, corners)
+
+
+def _inside(
+    box: Box, catalog: SourceCatalog, rows: NDArray[np.intp], size: int
+) -> tuple[NDArray[np.intp], NDArray[np.float64], NDArray[np.int64]]:
+    """The sources whose stamp lies inside a box: rows, centroids and lower-left pixels of the stamps."""
+    centers = np.stack([catalog["slot_Centroid_x"][rows], catalog["slot_Centroid_y"][rows]], axis=1)
+    corners = pixel_index(centers) - size // 2
+    room = Box(box.x0, box.y0, max(0, box.width - size + 1), max(0, box.height - size + 1))
+    inside = room.contains(corners[:, 0], corners[:, 1])
+    return rows[inside], centers[inside], corners[inside]
 
 
 def downsample_candidates(candidates: NDArray[np.intp], largest: int) -> NDArray[np.intp]:
@@ -152,10 +159,11 @@ def make_psf_candidates(
     selected = np.flatnonzero(stars)
     centered = np.isfinite(catalog["slot_Centroid_x"][selected]) & np.isfinite(catalog["slot_Centroid_y"][selected])
     size = config.kernel_size + 2 * config.border_width
-    stamps = extract_stamps(exposure, catalog, selected[centered], size)
-    largest = np.fmax.reduce(stamps.image, axis=(1, 2))
+    box = exposure.masked_image.bbox
+    rows, _, corners = _inside(box, catalog, selected[centered], size)
+    largest = largest_pixels(exposure.masked_image.image, corners - np.array([box.x0, box.y0]), size)
     finite = np.isfinite(largest)
-    rows = stamps.rows[finite]
+    rows = rows[finite]
     if len(rows) < len(selected):
         _log.warning("%d of %d stars have no usable stamp", len(selected) - len(rows), len(selected))
     catalog["psf_max_value"] = np.nan

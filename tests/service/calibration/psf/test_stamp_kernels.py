@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from service.calibration.config.psf import ShapeletsConfig
+from service.calibration.kernels.psf_stamps import largest_pixels
 from service.calibration.kernels.star_stamps import far_from_masked, reduced_chi2
 from service.calibration.psf.raw_moments import raw_moments
 from service.exposure.footprint import FootprintSet
@@ -114,3 +115,14 @@ def test_raw_moments_are_those_of_the_good_pixels() -> None:
         n_measured, n_near = n_measured + (not found.flag[i]), n_near + near
     assert n_measured > 10
     assert n_near > 3
+
+
+def test_largest_pixels_ignore_what_is_not_a_number() -> None:
+    image = np.random.default_rng(1).normal(size=(30, 40)).astype(np.float32)
+    image[5:8, 5:8] = np.nan
+    image[20, 21], image[10, 30] = np.inf, np.nan
+    corners = np.array([[5, 5], [3, 4], [20, 19], [29, 9], [37, 27]])
+    expected = [np.fmax.reduce(image[y : y + 3, x : x + 3], axis=None) for x, y in corners]
+    assert np.isnan(expected[0])
+    assert np.isinf(expected[2])
+    np.testing.assert_array_equal(largest_pixels(image, corners, 3), expected)
