@@ -142,7 +142,7 @@ class PlaneSurvey:
         offset = abs(center - self._center)
         if self._inner <= limit - offset and limit + offset <= self._outer:
             d = self._border[abs(self._border - center) <= limit] - self._center
-            base, sums = self._center, self._middle + np.array([d.size, d.sum(), d @ d])
+            base, sums = self._center, self._middle + np.array([d.size, d.sum(), np.square(d).sum()])
         else:
             base, sums = center, moments_within(*self._plane, center, limit)
         n, total, squares = (float(value) for value in sums)

@@ -23,7 +23,7 @@ _STYLE_NUMBERS = {"CONSTANT": 0, "LINEAR": 1, "NATURAL_SPLINE": 2, "AKIMA_SPLINE
 _UNDERSAMPLE_NUMBERS = {"THROW_EXCEPTION": 0, "REDUCE_INTERP_ORDER": 1, "INCREASE_NXNYSAMPLE": 2}
 _CHEBYSHEV, _NO_APPROXIMATION = 0, -1
 
-_ROWS = 16  # rows drawn at once: the float64 buffer stays in cache
+_ROWS = 32  # rows drawn at once: the float64 buffer stays in cache
 _MAX_CONDITION = 1e3  # of the cells' design matrix: a hole of 3x3 in 8x8 cells has 3e2, half the side 1e3
 
 
@@ -75,10 +75,10 @@ class _SplineSurface:
             raise RuntimeError("no cell of the background has a finite value")
         rows = np.arange(model.bbox.height, dtype=np.float64)
         columns = np.empty((filled.size, rows.size))
-        for curve, column in zip(columns, filled, strict=True):
-            ok = finite[:, column]
-            values = model.value[ok, column].astype(np.float64)
-            curve[:] = PiecewiseCubic.through(y[ok], values, lowered_style(style, values.size))(rows)
+        for ok in np.unique(finite[:, filled], axis=1).T:  # columns that lack the same cells go together
+            alike = (finite[:, filled] == ok[:, None]).all(axis=0)
+            values = model.value[np.ix_(ok, filled[alike])].astype(np.float64)
+            columns[alike] = PiecewiseCubic.through(y[ok], values, lowered_style(style, len(values)))(rows).T
         along_x = PiecewiseCubic.through(x[filled], columns, lowered_style(style, filled.size))
         self._coefficients = np.ascontiguousarray(along_x.coefficients.transpose(1, 2, 0))  # piece, row, power
         pixels = np.arange(model.bbox.width, dtype=np.float64)
@@ -311,8 +311,14 @@ class BackgroundList:
         surfaces = _surfaces(self._models, bbox)
         if len(surfaces) == 1 and isinstance(surfaces[0], _ChebyshevSurface):
             return surfaces[0].mean_and_variance()
-        image = self.image()
-        return float(image.mean(dtype=np.float64)), float(image.var(dtype=np.float64, ddof=1))
+        n = bbox.width * bbox.height
+        pivot = float(np.nanmean(self._models[0].value))  # near the mean, for squares not to lose digits
+        total = squares = 0.0
+        for _, values in self.blocks():
+            deviation = values.ravel().astype(np.float64) - pivot
+            total += float(deviation.sum())
+            squares += float(np.square(deviation).sum())
+        return pivot + total / n, max(squares - total**2 / n, 0.0) / (n - 1)
 
     def _box(self) -> Box:
         if not self._models:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 __all__ = ["clipped_moments", "moments", "quantiles", "sort_in_place"]
 
-_BINS = 1024
+_BINS = 512
 _SAMPLE = 64
 _FEW = 512  # values that are sorted at once
 _IQR_TO_STDEV = 0.741301109252801
