@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from service.jobs.errors import InvalidRequestError
 from service.jobs.instruments import JOB_PARAMETER
-from service.jobs.submission import NO_REFERENCES, JobRequest
+from service.jobs.request import NO_REFERENCES, JobRequest
 from service.jobs.webhooks import Callback
 from service.storage.records import Phase
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -229,3 +231,10 @@ class TestRefusals:
                 references={"astrometry": tmp_path / "references.parquet"},
                 out_dir=tmp_path / "out",
             )
+
+
+def test_a_child_process_imports_no_database() -> None:
+    """Nor the queue: it needs neither, and both take time and memory in every child."""
+    code = "import sys, service.jobs.child, service.jobs.pipeline; print({'sqlalchemy', 'dbos'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
