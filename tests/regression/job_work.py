@@ -52,25 +52,36 @@ def sending(name: str) -> Iterator[None]:
 
 
 class CountedTransport(httpx.BaseTransport):
-    """Passes requests on, and counts them by what they ask for."""
+    """Passes requests on, and counts those that were answered with news by what they ask for.
+
+    A poll that ends without any after half a minute is the clock's, not the job's.
+    """
 
     def __init__(self, transport: httpx.BaseTransport) -> None:
         self._transport = transport
         self._change = threading.Condition()
+        self._under_way: Counter[str] = Counter()
         self.requests: Counter[str] = Counter()
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         name = f"{request.method} {_ID.sub('/{id}', request.url.path)}"
-        with self._change:
-            self.requests[name] += 1
-            self._change.notify_all()
+        self._count(self._under_way, name, 1)
         with sending(name):
-            return self._transport.handle_request(request)
+            response = self._transport.handle_request(request)
+        self._count(self._under_way, name, -1)
+        if response.status_code != httpx.codes.NOT_MODIFIED:
+            self._count(self.requests, name, 1)
+        return response
 
-    def wait_for(self, name: str, times: int) -> None:
-        """Return when it has been asked for so often."""
+    def wait_for(self, name: str, answered: int) -> None:
+        """Return when so many had an answer and one waits for it."""
         with self._change:
-            assert self._change.wait_for(lambda: self.requests[name] >= times, timeout=60), self.requests
+            assert self._change.wait_for(lambda: self.requests[name] == answered and self._under_way[name], timeout=300)
+
+    def _count(self, counter: Counter[str], name: str, step: int) -> None:
+        with self._change:
+            counter[name] += step
+            self._change.notify_all()
 
 
 class ChildHere:
@@ -100,7 +111,7 @@ def work_of_a_job(directory: Path) -> dict[str, dict[str, int]]:
                 job = client.submit(exposure, references="sim")
                 waiting = threading.Thread(target=job.wait)
                 waiting.start()
-                work(house, lambda times: transport.wait_for("GET /v1/jobs/{id}", times), patch)
+                work(house, lambda answered: transport.wait_for("GET /v1/jobs/{id}", answered), patch)
                 waiting.join()
             assert job.phase == "COMPLETED"
     return {"statements": dict(sorted(statements.items())), "requests": dict(sorted(transport.requests.items()))}
@@ -116,7 +127,7 @@ def work(house: House, until_asked: Callable[[int], None], patch: pytest.MonkeyP
             return publishing(*arguments)
 
     patch.setattr(publish, "publish", named)
-    until_asked(1)
+    until_asked(0)
     with sending("worker: take"):
         job = take(storage, settings, "worker")
     assert isinstance(job, JobRecord)
@@ -126,8 +137,8 @@ def work(house: House, until_asked: Callable[[int], None], patch: pytest.MonkeyP
         with sending("worker: heartbeat"):
             assert states.beat(storage, attempt.fence, settings.lease, attempt.progress.report()) is not None
 
-    asked = iter((2, 3))
-    child: Any = ChildHere(lambda: until_asked(next(asked)), beat)
+    answered = iter((1, 2))
+    child: Any = ChildHere(lambda: until_asked(next(answered)), beat)
     with sending("worker: attempt"):
         attempt.run(child, lambda: child_spec(storage, settings, job, attempt.directory))
 

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from service.calibration.calibrate_image import CalibrateImage
+from service.jobs.pipeline import warm_up
 from service.simulation import SimulationConfig, simulate
 from tests.regression.counted import PlaneTracer, kernel_calls
 from tests.regression.exposures import references
@@ -58,7 +59,8 @@ def calibrate(tracer: PlaneTracer | None = None) -> None:
 
 def counted_in_a_process() -> Table:
     """The table of today."""
-    calibrate()  # what is compiled is compiled here
+    warm_up()  # what is compiled is compiled here
+    calibrate()
     command = [sys.executable, "-m", "tests.regression.work", "count"]
     environment = os.environ | {"PYTHONHASHSEED": "0"}
     root = Path(__file__).parents[2]

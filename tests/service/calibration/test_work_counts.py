@@ -1,4 +1,7 @@
-"""How much work one calibration does, counted: passes over the plane and stamps drawn must not creep up."""
+"""How much work one calibration does by what it finds: what is measured and drawn for each source, and how often.
+
+How often kernels are called and planes allocated in all is held by ``tests/regression/test_work.py``.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from service.calibration import background, cosmic_rays, deblend, detection, plane_survey
+from service.calibration import deblend
 from service.calibration.calibrate_image import CalibrateImage
-from service.calibration.measurement import centroid, noise_replacement, psf_flux
+from service.calibration.measurement import centroid, psf_flux
 from service.calibration.result import CalibrationResult
 from service.exposure.masked_image import MaskedImage
 from service.exposure.psf.psfex import PsfexPsf
@@ -47,12 +50,6 @@ def counted_run() -> Any:
     """One calibration without references, and the work it took."""
     with pytest.MonkeyPatch.context() as monkeypatch:
         counted = Counted(monkeypatch)
-        counted.watch(detection, "correlate_separable")
-        counted.watch(background, "cell_statistics")
-        counted.watch(plane_survey, "survey_plane")
-        counted.watch(plane_survey, "moments_within")
-        counted.watch(cosmic_rays, "scan")
-        counted.watch(noise_replacement, "draw_noise")
         counted.watch(centroid, "measure_centroids", lambda plane, variance, rows, *_: len(rows))
         counted.watch(psf_flux, "measure_psf_fluxes", lambda plane, image, mask, bits, rows, *_: len(rows))
         counted.watch(PsfexPsf, "images", lambda psf, x, y: np.size(x))
@@ -66,17 +63,6 @@ def counted_run() -> Any:
 
 
 Run = tuple[Counted, CalibrationResult]
-
-
-def test_whole_plane_passes(counted_run: Run) -> None:
-    calls = counted_run[0].calls
-    assert calls["correlate_separable"] == 3  # the image in each of three detections; no plane of its variance
-    assert calls["cell_statistics"] == 5  # the first, one after each detection, and a temporary one for the stars
-    assert calls["scan"] == 3  # two passes and the final repair
-    assert calls["draw_noise"] == 4  # two passes, the final measurement of the PSF stars, and the stars
-    # the first repair, four measurements, whose numbers serve PSF fits and repairs; blends; two of the summary, the sky
-    assert calls["survey_plane"] == 9
-    assert calls["moments_within"] == 0
 
 
 def test_planes_are_not_copied_or_counted_one_by_one(counted_run: Run) -> None:
