@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from service.calibration.kernels.cosmic_ray_fill import predict_pixels
-from service.calibration.kernels.noise_replacement import draw_noise, ziggurat_tables
+from service.calibration.kernels.normal_noise import draw_noise, ziggurat_tables
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -9,12 +9,11 @@ import numpy as np
 
 from service.calibration.kernels.noise_replacement import (
     NoiseReplacedPlane,
-    draw_noise,
     footprint_pixels,
     hide_sources,
     restore_sources,
-    ziggurat_tables,
 )
+from service.calibration.kernels.normal_noise import draw_noise, ziggurat_tables
 from service.calibration.statistics import plane_statistics
 
 if TYPE_CHECKING:

@@ -10,6 +10,7 @@ from scipy import stats
 
 from service.calibration.config.measurement import MeasurementConfig, NoiseReplacerConfig
 from service.calibration.kernels.noise_replacement import hide_source, show_source
+from service.calibration.kernels.normal_noise import draw_noise, ziggurat_tables
 from service.calibration.measurement.measure import measure
 from service.calibration.measurement.noise_replacement import noise_replaced_plane
 from service.exposure.exposure import Exposure
@@ -34,6 +35,44 @@ def test_noise_is_normal_and_reproducible(scene: Any) -> None:
     assert other.noise.mean() - pixels.mean == pytest.approx(5.0, abs=0.2)
     rows = plane.noise.reshape(381, 381)
     assert abs(np.corrcoef(rows[:-1].ravel(), rows[1:].ravel())[0, 1]) < 0.02
+
+
+def test_noise_follows_the_generator_word_by_word() -> None:
+    """One deviate for each pixel of the bounding box, from numpy's words of the same twister."""
+    limits, widths, heights = ziggurat_tables()
+    words = iter(np.random.RandomState(7).randint(0, 2**32, 200_000, dtype=np.uint32).tolist())
+
+    def deviate() -> float:
+        while True:
+            word = next(words)
+            strip, x = word & 127, (word >> 8) * widths[word & 127]
+            if word >> 8 >= limits[strip]:
+                u = next(words) / 2**32
+                height = heights[strip + 1] * (1.0 - u) + heights[strip] * u if strip < 127 else 0.0
+                if strip == 127:
+                    x = 3.44428647676 - np.log(1.0 - u) / 3.44428647676
+                    height = np.exp(-3.44428647676 * (x - 0.5 * 3.44428647676)) * next(words) / 2**32
+                if height >= np.exp(-0.5 * x * x):
+                    continue
+            return float(x if word & 128 else -x)
+
+    spans = np.array([[y, *((3, 11) if y % 2 else (0, 19))] for y in range(5000)], np.int32)
+    deviates = np.array([[deviate() for _ in range(20)] for _ in spans])
+    inside = [deviates[y, x0 : x1 + 1] for y, x0, x1 in spans.tolist()]
+    offsets = np.array([0, sum(map(len, inside))])
+    state = np.random.RandomState(7).get_state(legacy=False)["state"]["key"]
+    noise = draw_noise(
+        spans,
+        np.array([0, 5000]),
+        offsets,
+        np.array(state, np.uint32),
+        limits,
+        widths,
+        heights,
+        np.float32(3),
+        np.float32(2),
+    )
+    np.testing.assert_allclose(noise, 3.0 + 2.0 * np.concatenate(inside), atol=1e-5)
 
 
 def test_show_and_hide(scene: Any) -> None:
