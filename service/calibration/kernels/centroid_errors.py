@@ -128,6 +128,11 @@ def maximum_gradients(v: NDArray[np.float64], quartic: bool, gradients: NDArray[
             gradients[1, j, i], gradients[1, i, j] = gradients[1, i, j], gradients[1, j, i]
 
 
+@njit(cache=True, nogil=True, error_model="numpy")
+def _nine(v):  # type: ignore[no-untyped-def]
+    return (v[0, 0], v[0, 1], v[0, 2]), (v[1, 0], v[1, 1], v[1, 2]), (v[2, 0], v[2, 1], v[2, 2])
+
+
 # reassociation lets the sums run in vector registers
 @njit(cache=True, nogil=True, error_model="numpy", fastmath={"reassoc", "contract"})
 def propagated_errors(
@@ -150,7 +155,8 @@ def propagated_errors(
     height, width = kernel.shape
     padded = np.zeros((height + 4, width + 4))
     padded[2:-2, 2:-2] = kernel
-    x, y = gradients
+    (x00, x01, x02), (x10, x11, x12), (x20, x21, x22) = _nine(gradients[0])
+    (y00, y01, y02), (y10, y11, y12), (y20, y21, y22) = _nine(gradients[1])
     var_x = var_y = 0.0
     for j in range(height + 2):
         above, here, below, row = padded[j + 2], padded[j + 1], padded[j], variance[j]
@@ -159,14 +165,14 @@ def propagated_errors(
             k10, k11, k12 = here[i + 2], here[i + 1], here[i]
             k20, k21, k22 = below[i + 2], below[i + 1], below[i]
             weight_x = (
-                (x[0, 0] * k00 + x[0, 1] * k01 + x[0, 2] * k02)
-                + (x[1, 0] * k10 + x[1, 1] * k11 + x[1, 2] * k12)
-                + (x[2, 0] * k20 + x[2, 1] * k21 + x[2, 2] * k22)
+                (x00 * k00 + x01 * k01 + x02 * k02)
+                + (x10 * k10 + x11 * k11 + x12 * k12)
+                + (x20 * k20 + x21 * k21 + x22 * k22)
             )
             weight_y = (
-                (y[0, 0] * k00 + y[0, 1] * k01 + y[0, 2] * k02)
-                + (y[1, 0] * k10 + y[1, 1] * k11 + y[1, 2] * k12)
-                + (y[2, 0] * k20 + y[2, 1] * k21 + y[2, 2] * k22)
+                (y00 * k00 + y01 * k01 + y02 * k02)
+                + (y10 * k10 + y11 * k11 + y12 * k12)
+                + (y20 * k20 + y21 * k21 + y22 * k22)
             )
             var_x += row[i] * weight_x * weight_x
             var_y += row[i] * weight_y * weight_y
