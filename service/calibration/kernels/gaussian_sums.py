@@ -85,22 +85,24 @@ def _first_row(
 # reassociation lets the sums run in vector registers, here over columns and down the rows, two at a time
 @njit(cache=True, nogil=True, error_model="numpy", fastmath={"reassoc", "contract"})
 def _sums_of_box(
-    box: NDArray[np.float64],
+    stamp: NDArray[np.float64],
+    box: tuple[int, int, int, int],
     dx: float,
     dy: float,
     w: tuple[float, float, float],
     work: NDArray[np.float64],
     sums: NDArray[np.float64],
 ) -> None:
-    """Sums over all pixels of a box with an even number of rows; (dx, dy) is its first pixel."""
-    width = box.shape[1]
+    """Sums over all pixels of a box with an even number of rows: top, rows, left, columns; it starts at (dx, dy)."""
+    top, rows, left, width = box
     weights, ratios = work[0, :width], work[1, :width]
     plain, linear, square = work[2, :width], work[3, :width], work[4, :width]
     _first_row(w, dx, dy, weights, ratios)
     step = np.exp(-w[1])
     plain[:] = linear[:] = square[:] = 0.0
-    for row in range(0, len(box), 2):
-        y, lower, upper = dy + row, box[row], box[row + 1]
+    for row in range(0, rows, 2):
+        lower, upper = stamp[top + row, left : left + width], stamp[top + row + 1, left : left + width]
+        y = dy + row
         y2, odd = y * y, 2.0 * y + 1.0
         for k in range(width):
             weight, ratio = weights[k], ratios[k]
@@ -169,6 +171,6 @@ def gaussian_sums(
     low = max(_exponent(w, x_low, y_low), _exponent(w, x_high, y_low))
     high = max(_exponent(w, x_low, y_high), _exponent(w, x_high, y_high))
     if finite and low < _TINIEST and high < _TINIEST:
-        _sums_of_box(stamp[top : top + rows, left : left + columns], x_low, y_low, w, work, sums)
+        _sums_of_box(stamp, (top, rows, left, columns), x_low, y_low, w, work, sums)
     else:  # a pixel that is not finite counts only where it has weight; the weights of a slim ellipse underflow
         _sums_of_ellipse(stamp, x0, y0, w, sums)
