@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numba import njit
 
 from service.calibration.kernels.gaussian_sums import LANES, WORK_ROWS, gaussian_sums
-from service.calibration.kernels.noise_replacement import NoiseReplacedPlane, hide_source, show_source
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["MOMENTS_FLAGS", "measure_psf_moments", "measure_source_moments"]
+__all__ = ["MOMENTS_FLAGS", "SourceMoments", "measure_psf_moments", "measure_source_moments", "moments_work"]
 
 #: Columns of the flag array.
 MOMENTS_FLAGS = (
@@ -127,65 +126,69 @@ def _stamp(
     return stamp, excess == 0.0
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
-def measure_source_moments(
-    plane: NoiseReplacedPlane,
-    mask: NDArray[np.int32],
-    bad_bits: int,
-    rows: NDArray[np.int64],
-    boxes: NDArray[np.int32],
-    centers: NDArray[np.float64],
-    sigmas: NDArray[np.float64],
-    precision: float,
-    values: NDArray[np.float64],
-    flags: NDArray[np.bool_],
-) -> None:
-    """Adaptive moments of all sources over their footprints' bounding boxes, neighbours hidden.
+class SourceMoments(NamedTuple):
+    """Adaptive moments of sources over their footprints' bounding boxes.
 
     Method: Hirata and Seljak (2003), as GalSim's ``FindAdaptiveMom``.
 
-    Parameters
+    Attributes
     ----------
-    plane : NoiseReplacedPlane
-        Image and footprints, array coordinates.
-    mask : ndarray of int32, shape (h, w)
-        Pixels with any of ``bad_bits`` do not count.
-    rows : ndarray of int64
-        Sources in the order in which they are measured; all other arrays cover the catalogue.
+    bad_bits : int
+        Pixels with any of these mask bits do not count.
     boxes : ndarray of int32, shape (n, 4)
         Inclusive ``(x0, y0, x1, y1)``, array coordinates.
-    centers : ndarray of float64, shape (n, 2)
-        Where to start.
     sigmas : ndarray of float64, shape (n,)
         Sizes to start with, px.
     precision : float
         Relative change at which to stop.
     values : ndarray of float64, shape (n, 5)
-        Filled with x, y, xx, yy, xy; left alone where the measurement fails.
+        x, y, xx, yy, xy; left alone where the measurement fails.
     flags : ndarray of bool, shape (n, 8)
         Set as named by `MOMENTS_FLAGS`.
     """
-    height, width = plane.work.shape
-    sums, out = np.empty(6), np.empty(5)
-    work = np.empty((WORK_ROWS, 2 * (_MAX_REACH + LANES)))
-    for i in rows:
-        x_low, y_low = max(boxes[i, 0], 0), max(boxes[i, 1], 0)
-        x_high, y_high = min(boxes[i, 2], width - 1), min(boxes[i, 3], height - 1)
-        x, y = centers[i, 0], centers[i, 1]
-        if x_low > x_high or y_low > y_high:
-            flags[i, _NO_PIXELS] = flags[i, _FAILURE] = True
-        elif not (x_low - 0.5 <= x < x_high + 0.5 and y_low - 0.5 <= y < y_high + 0.5):  # also where it is not finite
-            flags[i, _NOT_CONTAINED] = flags[i, _FAILURE] = True
-        elif not sigmas[i] > 0.0:
-            flags[i, _NO_PSF] = flags[i, _FAILURE] = True
-        else:
-            x_low, y_low = max(x_low, int(x) - _MAX_REACH), max(y_low, int(y) - _MAX_REACH)
-            x_high, y_high = min(x_high, int(x) + _MAX_REACH), min(y_high, int(y) + _MAX_REACH)
-            show_source(plane, i)
-            stamp, finite = _stamp(plane.work, mask, bad_bits, x_low, y_low, x_high, y_high)
-            found = _adapt(stamp, finite, x - x_low, y - y_low, sigmas[i], precision, work, sums, out)
-            _store(found, out, -x_low, -y_low, values[i], flags[i])
-        hide_source(plane, i)  # also one without moments: its noise comes to lie on top
+
+    bad_bits: int
+    boxes: NDArray[np.int32]
+    sigmas: NDArray[np.float64]
+    precision: float
+    values: NDArray[np.float64]
+    flags: NDArray[np.bool_]
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def moments_work() -> NDArray[np.float64]:
+    """Work space for sources of any size."""
+    return np.empty((WORK_ROWS, 2 * (_MAX_REACH + LANES)))
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def measure_source_moments(
+    image: NDArray[np.float32],
+    mask: NDArray[np.int32],
+    moments: SourceMoments,
+    source: int,
+    x: float,
+    y: float,
+    work: NDArray[np.float64],
+) -> None:
+    """Fill the values and flags of one source, starting at (x, y)."""
+    height, width = image.shape
+    box, sigma, flags = moments.boxes[source], moments.sigmas[source], moments.flags[source]
+    x_low, y_low = max(box[0], 0), max(box[1], 0)
+    x_high, y_high = min(box[2], width - 1), min(box[3], height - 1)
+    if x_low > x_high or y_low > y_high:
+        flags[_NO_PIXELS] = flags[_FAILURE] = True
+    elif not (x_low - 0.5 <= x < x_high + 0.5 and y_low - 0.5 <= y < y_high + 0.5):  # also where it is not finite
+        flags[_NOT_CONTAINED] = flags[_FAILURE] = True
+    elif not sigma > 0.0:
+        flags[_NO_PSF] = flags[_FAILURE] = True
+    else:
+        x_low, y_low = max(x_low, int(x) - _MAX_REACH), max(y_low, int(y) - _MAX_REACH)
+        x_high, y_high = min(x_high, int(x) + _MAX_REACH), min(y_high, int(y) + _MAX_REACH)
+        stamp, finite = _stamp(image, mask, moments.bad_bits, x_low, y_low, x_high, y_high)
+        sums, out = np.empty(6), np.empty(5)
+        found = _adapt(stamp, finite, x - x_low, y - y_low, sigma, moments.precision, work, sums, out)
+        _store(found, out, -x_low, -y_low, moments.values[source], flags)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -200,7 +203,7 @@ def measure_psf_moments(
     """Adaptive moments of centred stamps (m, h, w); the centroid is given relative to the centre pixel.
 
     ``stamps`` belong to ``rows`` (m,); ``sigmas`` (n,), ``values`` (n, 5) and ``flags`` (n, 8) cover the catalogue, as
-    in `measure_source_moments`.
+    in `SourceMoments`.
     """
     height, width = stamps.shape[1:]
     x, y = float(width // 2), float(height // 2)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from service.calibration.kernels.fluxes import measure_aperture_fluxes
+from service.calibration.kernels.fluxes import ApertureFluxes
 from service.calibration.kernels.sinc_aperture import measure_sinc_fluxes
 from service.calibration.measurement.columns import aperture_column
 from service.exposure.psf.aperture import sinc_aperture
@@ -17,52 +17,52 @@ if TYPE_CHECKING:
     from service.calibration.config.measurement import CircularApertureFluxConfig
     from service.calibration.measurement.context import MeasurementContext
 
-__all__ = ["measure_circular_aperture_flux"]
+__all__ = ["allocate_apertures", "measure_sinc_apertures", "write_apertures"]
 
 _LEAST_HALF = {True: 16, False: 8}  # width of the weights; the shift leaves a rim of 5 pixels as it is
 
 
-def measure_circular_aperture_flux(context: MeasurementContext, config: CircularApertureFluxConfig) -> None:
-    """Fill flux and error in counts for every radius that the catalogue has columns for.
+def _radii(context: MeasurementContext, config: CircularApertureFluxConfig, *, sinc: bool) -> list[float]:
+    """Radii that the catalogue has columns for."""
+    radii = (radius for radius in config.radii if context.has(f"{aperture_column(radius)}_instFlux"))
+    return [radius for radius in radii if (radius <= config.max_sinc_radius) == sinc]
+
+
+def allocate_apertures(context: MeasurementContext, config: CircularApertureFluxConfig) -> ApertureFluxes:
+    """Room for the fluxes in circles without fractional pixels.
 
     Method: Rubin CircularApertureFlux. Radii above ``max_sinc_radius`` are naive sums without fractional pixels, the
     others sums with band-limited weights. There is no value where the circle is cut by the image border.
     """
-    radii = [radius for radius in config.radii if context.has(f"{aperture_column(radius)}_instFlux")]
-    naive = [radius for radius in radii if radius > config.max_sinc_radius]
+    radii = np.array(_radii(context, config, sinc=False), dtype=np.float64)
+    return ApertureFluxes(radii, np.full((len(context.catalog), len(radii), 2), np.nan))
+
+
+def write_apertures(context: MeasurementContext, apertures: ApertureFluxes) -> None:
+    """Fill flux and error in counts for every radius."""
+    for k, radius in enumerate(apertures.radii.tolist()):
+        _write(context, radius, apertures.values[:, k])
+
+
+def measure_sinc_apertures(context: MeasurementContext, config: CircularApertureFluxConfig) -> None:
+    """Fill flux and error in counts for every radius with band-limited weights."""
     centers = context.centers() - context.origin
-    values = np.full((len(centers), len(naive), 2), np.nan)
-    measure_aperture_fluxes(
-        context.plane,
-        context.masked_image.variance,
-        context.order,
-        centers,
-        np.array(naive, dtype=np.float64),
-        values,
-    )
-    for k, radius in enumerate(naive):
-        _write(context, radius, values[:, k])
-    for radius in radii:
-        if radius <= config.max_sinc_radius:
-            _measure_sinc(context, radius, centers, _LEAST_HALF[config.pad_small_circles])
-
-
-def _measure_sinc(context: MeasurementContext, radius: float, centers: NDArray[np.float64], least_half: int) -> None:
-    context.hide_all()
-    values = np.full((len(centers), 2), np.nan)
-    clipped = np.zeros(len(centers), bool)
-    measure_sinc_fluxes(
-        context.plane,
-        context.masked_image.variance,
-        context.order,
-        centers,
-        radius,
-        sinc_aperture(radius, least_half),
-        values,
-        clipped,
-    )
-    _write(context, radius, values)
-    context.set_flag(f"{aperture_column(radius)}_flag_sincCoeffsTruncated", clipped)
+    for radius in _radii(context, config, sinc=True):
+        context.hide_all()
+        values = np.full((len(centers), 2), np.nan)
+        clipped = np.zeros(len(centers), bool)
+        measure_sinc_fluxes(
+            context.plane,
+            context.masked_image.variance,
+            context.order,
+            centers,
+            radius,
+            sinc_aperture(radius, _LEAST_HALF[config.pad_small_circles]),
+            values,
+            clipped,
+        )
+        _write(context, radius, values)
+        context.set_flag(f"{aperture_column(radius)}_flag_sincCoeffsTruncated", clipped)
 
 
 def _write(context: MeasurementContext, radius: float, values: NDArray[np.float64]) -> None:

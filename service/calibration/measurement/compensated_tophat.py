@@ -6,45 +6,39 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from service.calibration.kernels.fluxes import measure_tophat_fluxes
+from service.calibration.kernels.fluxes import TophatFluxes
 from service.calibration.measurement.columns import tophat_column
 
 if TYPE_CHECKING:
     from service.calibration.config.measurement import CompensatedTophatFluxConfig
     from service.calibration.measurement.context import MeasurementContext
 
-__all__ = ["measure_compensated_tophat_flux"]
+__all__ = ["allocate_tophats", "write_tophats"]
 
 
-def measure_compensated_tophat_flux(context: MeasurementContext, config: CompensatedTophatFluxConfig) -> None:
-    """Fill flux and error in counts, and the mask bits around, for every aperture that the catalogue has columns for.
+def allocate_tophats(context: MeasurementContext, config: CompensatedTophatFluxConfig) -> TophatFluxes:
+    """Room for the fluxes in every aperture that the catalogue has columns for.
 
     Method: Rubin CompensatedTophatFlux.
     """
-    image = context.masked_image
-    centers = context.centers()
-    for radius in config.apertures:
-        name = tophat_column(radius)
-        if not context.has(f"{name}_instFlux"):
-            continue
-        values = np.full((len(centers), 2), np.nan)
-        mask_bits = np.zeros(len(centers), np.int32)
-        bounds = np.zeros(len(centers), bool)
-        measure_tophat_fluxes(
-            context.plane,
-            image.mask,
-            image.variance,
-            context.order,
-            centers - context.origin,
-            float(radius),
-            config.inner_scale,
-            config.outer_scale,
-            values,
-            mask_bits,
-            bounds,
-        )
-        context.set_value(f"{name}_instFlux", values[:, 0])
-        context.set_value(f"{name}_instFluxErr", values[:, 1])
-        context.set_value(f"{name}_mask_bits", mask_bits)
-        context.set_flag(f"{name}_flag", ~np.isfinite(values).all(axis=1))
-        context.set_flag(f"{name}_flag_bounds", bounds)
+    radii = [radius for radius in config.apertures if context.has(f"{tophat_column(radius)}_instFlux")]
+    size = len(context.catalog), len(radii)
+    return TophatFluxes(
+        radii=np.array(radii, dtype=np.float64),
+        inner_scale=config.inner_scale,
+        outer_scale=config.outer_scale,
+        values=np.full((*size, 2), np.nan),
+        mask_bits=np.zeros(size, np.int32),
+        bounds=np.zeros(size, bool),
+    )
+
+
+def write_tophats(context: MeasurementContext, tophats: TophatFluxes) -> None:
+    """Fill flux and error in counts, and the mask bits around, for every aperture."""
+    for k, radius in enumerate(tophats.radii.tolist()):
+        name = tophat_column(int(radius))
+        context.set_value(f"{name}_instFlux", tophats.values[:, k, 0])
+        context.set_value(f"{name}_instFluxErr", tophats.values[:, k, 1])
+        context.set_value(f"{name}_mask_bits", tophats.mask_bits[:, k])
+        context.set_flag(f"{name}_flag", ~np.asarray(np.isfinite(tophats.values[:, k]).all(axis=1)))
+        context.set_flag(f"{name}_flag_bounds", tophats.bounds[:, k])

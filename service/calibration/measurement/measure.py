@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from service.calibration.measurement.aperture_flux import measure_circular_aperture_flux
+from service.calibration.measurement.aperture_flux import measure_sinc_apertures
 from service.calibration.measurement.centroid import measure_sdss_centroid
-from service.calibration.measurement.compensated_tophat import measure_compensated_tophat_flux
 from service.calibration.measurement.context import MeasurementContext
 from service.calibration.measurement.extendedness import measure_size_extendedness
-from service.calibration.measurement.gaussian_flux import measure_gaussian_flux
-from service.calibration.measurement.moments import measure_hsm_psf_moments, measure_hsm_source_moments
+from service.calibration.measurement.moments import measure_hsm_psf_moments
 from service.calibration.measurement.noise_replacement import noise_replaced_plane, plain_plane
 from service.calibration.measurement.pixel_flags import measure_pixel_flags
-from service.calibration.measurement.psf_flux import measure_psf_flux
+from service.calibration.measurement.sources import measure_at_centroids
 from service.calibration.statistics import plane_statistics
 
 if TYPE_CHECKING:
@@ -71,21 +69,12 @@ def measure(catalog: SourceCatalog, exposure: Exposure, config: MeasurementConfi
 
 def _run(context: MeasurementContext, config: MeasurementConfig) -> None:
     """Run the plugins, each on the same pixels: where footprints overlap, the one before left another noise."""
-    context.hide_all()
     measure_sdss_centroid(context, config.centroid)
     if context.has("ext_shapeHSM_HsmPsfMoments_flag"):
         measure_hsm_psf_moments(context, config.moments)
-    context.hide_all()
-    measure_hsm_source_moments(context, config.moments)
-    context.hide_all()
-    measure_circular_aperture_flux(context, config.circular_aperture)
+    measure_at_centroids(context, config)
+    measure_sinc_apertures(context, config.circular_aperture)
     if context.has("base_ClassificationSizeExtendedness_flag"):
         measure_size_extendedness(context, config.size_extendedness)
-    context.hide_all()
-    measure_compensated_tophat_flux(context, config.compensated_tophat)
-    context.hide_all()
-    measure_gaussian_flux(context)
     measure_pixel_flags(context, config.pixel_flags)
-    context.hide_all()
-    measure_psf_flux(context, config.psf_flux)
     context.set_flag("base_InvalidPsf_flag", context.invalid_psf)

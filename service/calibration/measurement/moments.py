@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from service.calibration.kernels.adaptive_moments import MOMENTS_FLAGS, measure_psf_moments, measure_source_moments
+from service.calibration.kernels.adaptive_moments import MOMENTS_FLAGS, SourceMoments, measure_psf_moments
 from service.exposure.psf import trace_radii
 
 if TYPE_CHECKING:
@@ -15,41 +15,35 @@ if TYPE_CHECKING:
     from service.calibration.config.measurement import HsmMomentsConfig
     from service.calibration.measurement.context import MeasurementContext
 
-__all__ = ["measure_hsm_psf_moments", "measure_hsm_source_moments"]
+__all__ = ["allocate_source_moments", "measure_hsm_psf_moments", "write_source_moments"]
 
 _COLUMNS = ("x", "y", "xx", "yy", "xy")
 
 
-def measure_hsm_source_moments(context: MeasurementContext, config: HsmMomentsConfig) -> None:
-    """Fill the ``ext_shapeHSM_HsmSourceMoments`` columns.
-
-    The stamp is the bounding box of the footprint.
+def allocate_source_moments(context: MeasurementContext, config: HsmMomentsConfig) -> SourceMoments:
+    """Room for the moments of the sources; the stamp is the bounding box of the footprint.
 
     Method: Hirata and Seljak (2003) adaptive moments.
     """
-    image = context.masked_image
-    centers = context.centers()
-    values = np.full((len(centers), len(_COLUMNS)), np.nan)
-    flags = np.zeros((len(centers), len(MOMENTS_FLAGS)), bool)
+    n = len(context.catalog)
     offset = np.tile(context.origin.astype(np.int32), 2)
-    boxes = np.tile(np.array([0, 0, -1, -1], np.int32), (len(centers), 1))
+    boxes = np.tile(np.array([0, 0, -1, -1], np.int32), (n, 1))
     if context.catalog.footprints is not None:
         boxes = context.catalog.footprints.boxes
-    boxes = np.where((boxes[:, 2:] < boxes[:, :2]).any(axis=1, keepdims=True), boxes, boxes - offset)
-    measure_source_moments(
-        context.plane,
-        image.mask,
-        image.planes.bitmask(config.bad_mask_planes),
-        context.order,
-        boxes,
-        centers - context.origin,
-        config.start_factor * trace_radii(context.psf_shapes),
-        config.precision,
-        values,
-        flags,
+    return SourceMoments(
+        bad_bits=context.masked_image.planes.bitmask(config.bad_mask_planes),
+        boxes=np.where((boxes[:, 2:] < boxes[:, :2]).any(axis=1, keepdims=True), boxes, boxes - offset),
+        sigmas=config.start_factor * trace_radii(context.psf_shapes),
+        precision=config.precision,
+        values=np.full((n, len(_COLUMNS)), np.nan),
+        flags=np.zeros((n, len(MOMENTS_FLAGS)), bool),
     )
-    values[:, :2] += context.origin
-    _write(context, "ext_shapeHSM_HsmSourceMoments", values, flags, config)
+
+
+def write_source_moments(context: MeasurementContext, moments: SourceMoments, config: HsmMomentsConfig) -> None:
+    """Fill the ``ext_shapeHSM_HsmSourceMoments`` columns."""
+    moments.values[:, :2] += context.origin
+    _write(context, "ext_shapeHSM_HsmSourceMoments", moments.values, moments.flags, config)
 
 
 def measure_hsm_psf_moments(context: MeasurementContext, config: HsmMomentsConfig) -> None:

@@ -6,45 +6,38 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from service.calibration.kernels.fluxes import measure_psf_fluxes
+from service.calibration.kernels.fluxes import PsfFluxes
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from service.calibration.config.measurement import PsfFluxConfig
     from service.calibration.measurement.context import MeasurementContext
 
-__all__ = ["measure_psf_flux"]
+__all__ = ["allocate_psf_fluxes", "write_psf_fluxes"]
 
 _NAME = "base_PsfFlux"
 
 
-def measure_psf_flux(context: MeasurementContext, config: PsfFluxConfig) -> None:
-    """Fill flux and error in counts, effective area in px, chi2 and number of pixels.
+def allocate_psf_fluxes(context: MeasurementContext, config: PsfFluxConfig) -> PsfFluxes:
+    """Room for the amplitudes.
 
     All pixels have the same weight, so that bright and faint stars share one effective profile.
 
     Method: Rubin PsfFlux.
     """
-    image = context.masked_image
-    positions, real = context.psf_positions(context.centers())
-    n = len(positions)
-    values = np.full((n, 4), np.nan)
-    pixels = np.zeros(n, np.int32)
-    truncated = np.zeros(n, bool)
-    for rows in context.chunks():
-        stamps, x0, y0 = context.psf.images(positions[rows, 0], positions[rows, 1])
-        measure_psf_fluxes(
-            context.plane,
-            image.variance,
-            image.mask,
-            image.planes.bitmask(config.bad_mask_planes),
-            rows,
-            stamps,
-            x0 - np.int32(image.x0),
-            y0 - np.int32(image.y0),
-            values,
-            pixels,
-            truncated,
-        )
+    n = len(context.catalog)
+    return PsfFluxes(
+        bad_bits=context.masked_image.planes.bitmask(config.bad_mask_planes),
+        values=np.full((n, 4), np.nan),
+        pixels=np.zeros(n, np.int32),
+        truncated=np.zeros(n, bool),
+    )
+
+
+def write_psf_fluxes(context: MeasurementContext, fluxes: PsfFluxes, real: NDArray[np.bool_]) -> None:
+    """Fill flux and error in counts, effective area in px, chi2 and number of pixels; none without a position."""
+    values, pixels, truncated = fluxes.values, fluxes.pixels, fluxes.truncated
     values[~real], pixels[~real] = np.nan, 0
     failed = truncated | ~np.isfinite(values[:, :2]).all(axis=1)
     for k, column in enumerate(("instFlux", "instFluxErr", "area", "chi2")):

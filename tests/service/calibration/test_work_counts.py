@@ -15,7 +15,7 @@ import pytest
 
 from service.calibration import deblend
 from service.calibration.calibrate_image import CalibrateImage
-from service.calibration.measurement import centroid, psf_flux
+from service.calibration.measurement import centroid, sources
 from service.calibration.result import CalibrationResult
 from service.exposure.masked_image import MaskedImage
 from service.exposure.psf.psfex import PsfexPsf
@@ -51,7 +51,7 @@ def counted_run() -> Any:
     with pytest.MonkeyPatch.context() as monkeypatch:
         counted = Counted(monkeypatch)
         counted.watch(centroid, "measure_centroids", lambda plane, variance, rows, *_: len(rows))
-        counted.watch(psf_flux, "measure_psf_fluxes", lambda plane, image, mask, bits, rows, *_: len(rows))
+        counted.watch(sources, "measure_sources", lambda plane, variance, mask, rows, *_: len(rows))
         counted.watch(PsfexPsf, "images", lambda psf, x, y: np.size(x))
         counted.watch(deblend, "split_blends")
         counted.watch(MaskedImage, "copy")
@@ -75,9 +75,9 @@ def test_each_source_is_measured_once_a_pass(counted_run: Run) -> None:
     counted, result = counted_run
     assert result.psf_stars is not None
     first = result.metadata["initial_psf_positive_footprint_count"]
-    sources = 2 * len(result.psf_stars) + first
+    psf_sources = 2 * len(result.psf_stars) + first
     stars = result.metadata["post_deblend_source_count"] + result.metadata["star_sky_sources.sky_footprint_count"]
-    assert counted.sizes["measure_centroids"] == counted.sizes["measure_psf_fluxes"] == sources + stars
+    assert counted.sizes["measure_centroids"] == counted.sizes["measure_sources"] == psf_sources + stars
 
 
 def test_stamps_are_drawn_once_a_measurement_and_twice_a_blended_peak(counted_run: Run) -> None:

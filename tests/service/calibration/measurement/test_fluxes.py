@@ -14,9 +14,8 @@ from service.calibration.config.measurement import (
     MeasurementConfig,
     PsfFluxConfig,
 )
-from service.calibration.kernels.fluxes import measure_gaussian_fluxes
+from service.calibration.kernels.fluxes import measure_gaussian_flux
 from service.calibration.measurement.measure import measure
-from service.calibration.measurement.noise_replacement import plain_plane
 from service.exposure.exposure import Exposure
 from service.exposure.psf import GaussianPsf
 
@@ -131,12 +130,25 @@ def test_gaussian_flux_error_is_the_scatter_at_a_given_shape(scene: Any) -> None
     shape, centers = scene.grid(30, 50)
     image = scene.stars(shape, centers, 4e4, 2.0, 10.0)
     values = np.full((len(centers), 2), np.nan)
-    shapes = np.tile([4.0, 4.0, 0.0], (len(centers), 1))
-    plane = plain_plane(image, scene.boxes(centers, 3, shape))
-    measure_gaussian_fluxes(plane, image.variance, np.arange(len(centers)), centers, shapes, values)
+    for (x, y), value in zip(centers, values, strict=True):
+        measure_gaussian_flux(image.image, image.variance, np.array([4.0, 4.0, 0.0]), x, y, value)
     pulls = (values[:, 0] - 4e4) / values[:, 1]
     assert abs(pulls.mean()) < 3 * pulls.std() / np.sqrt(len(pulls))
     assert pulls.std() == pytest.approx(1.0, abs=0.1)
+
+
+@pytest.mark.parametrize("shape", [(4.0, 4.0, 0.0), (0.05, 0.4, 0.1), (90.0, 80.0, 84.0), (2500.0, 9.0, 100.0)])
+def test_gaussian_flux_weighs_each_pixel_with_the_exponential(shape: tuple[float, float, float]) -> None:
+    rng = np.random.default_rng(4)
+    image = rng.normal(1.0, 1.0, (60, 90)).astype(np.float32)
+    inverse = np.linalg.inv([[shape[0], shape[2]], [shape[2], shape[1]]])
+    for x, y in ((44.7, 30.2), (0.2, 59.9), (88.0, 3.5)):
+        dy, dx = np.mgrid[:60, :90] - np.array([y, x])[:, None, None]
+        exponent = inverse[0, 0] * dx * dx + 2.0 * inverse[0, 1] * dx * dy + inverse[1, 1] * dy * dy
+        expected = 2.0 * (np.exp(-0.5 * exponent) * image)[exponent <= 14.0].sum()
+        value = np.full(2, np.nan)
+        measure_gaussian_flux(image, np.ones_like(image), np.array(shape), x, y, value)
+        assert value[0] == pytest.approx(expected, rel=1e-9)
 
 
 def test_noiseless_fluxes(scene: Any) -> None:
