@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bz2
+import gzip
 import io
 import zlib
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
@@ -18,7 +19,6 @@ __all__ = ["MAGIC_BYTES", "UNPACK_ERRORS", "Unpacking", "inflate_beginning", "is
 #: So many bytes tell.
 MAGIC_BYTES = 4
 _GZIP, _BZIP2, _ZSTD = b"\x1f\x8b", b"BZh", b"\x28\xb5\x2f\xfd"
-_GIVEN_BYTES = 1 << 15
 #: What damaged files raise.
 UNPACK_ERRORS = (OSError, EOFError, zlib.error)
 
@@ -30,53 +30,6 @@ class Unpacking(Protocol):
         """Up to so many bytes, none at the end; raises one of `UNPACK_ERRORS`."""
 
     def __enter__(self) -> Self: ...
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
-    ) -> None: ...
-
-
-class _Gzip:
-    """Members of gzip, one after the other; the library checks their sums as it inflates, which `gzip` does itself."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        self._given = b""
-        self._inflater: Any = None
-
-    def read(self, size: int, /) -> bytes:
-        pieces = []
-        while size > 0 and (piece := self._read_some(size)):
-            pieces.append(piece)
-            size -= len(piece)
-        return b"".join(pieces)
-
-    def _read_some(self, size: int) -> bytes:
-        while True:
-            if self._inflater is None or self._inflater.eof:
-                if not self._next_member():
-                    return b""
-            elif not self._given:
-                self._given = self._file.read(_GIVEN_BYTES)
-                if not self._given:
-                    raise EOFError("the file ends inside a member")
-            data: bytes = self._inflater.decompress(self._given, size)
-            self._given = self._inflater.unused_data if self._inflater.eof else self._inflater.unconsumed_tail
-            if data:
-                return data
-
-    def _next_member(self) -> bool:
-        self._given = self._given.lstrip(b"\0")  # padding, which means nothing
-        while not self._given:
-            piece = self._file.read(_GIVEN_BYTES)
-            if not piece:
-                return False
-            self._given = piece.lstrip(b"\0") if self._inflater is not None else piece
-        self._inflater = zlib.decompressobj(wbits=31)
-        return True
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
@@ -124,7 +77,7 @@ def open_packed(file: BinaryIO, start: bytes) -> Unpacking:
     """
     if start.startswith(_ZSTD):
         return _Zstd(file)
-    return _Gzip(file) if start.startswith(_GZIP) else bz2.BZ2File(file)
+    return gzip.GzipFile(fileobj=file, mode="rb") if start.startswith(_GZIP) else bz2.BZ2File(file)
 
 
 def inflate_beginning(data: bytes, length: int) -> bytes:
