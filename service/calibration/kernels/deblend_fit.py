@@ -154,7 +154,7 @@ def _fit(
     plain = 4 + n_near
     terms = plain + 2 if derivatives else plain
     rows = np.empty((terms, (xhi - xlo + 1) * (yhi - ylo + 1)))
-    data = np.empty(rows.shape[1])
+    data, at = np.empty(rows.shape[1]), np.empty((rows.shape[1], 2), np.int64)
     n, weight_sum = 0, 0.0
     for y in range(ylo, yhi + 1):
         for x in range(xlo, xhi + 1):
@@ -169,9 +169,6 @@ def _fit(
             rows[1, n] = w
             rows[2, n] = w * (x - cx)
             rows[3, n] = w * (y - cy)
-            for j in range(n_near):
-                k = near[j]
-                rows[4 + j, n] = w * _sample(others[k], x - other_origins[k, 0], y - other_origins[k, 1])
             if derivatives:
                 rows[plain, n] = 0.0
                 rows[plain + 1, n] = 0.0
@@ -180,7 +177,12 @@ def _fit(
                 if px0 <= x <= px1 and py0 < y < py1:
                     rows[plain + 1, n] = 0.5 * w * (_sample(own, u, v + 1) - _sample(own, u, v - 1))
             data[n] = w * np.float64(image[y, x])
+            at[n, 0], at[n, 1] = x, y
             n += 1
+    for j in range(n_near):
+        stamp, ox, oy = others[near[j]], other_origins[near[j], 0], other_origins[near[j], 1]
+        for i in range(n):
+            rows[4 + j, i] = rows[1, i] * _sample(stamp, at[i, 0] - ox, at[i, 1] - oy)
     if n == 0:
         return NO_VALID_PIXELS
     if drop_unseen:

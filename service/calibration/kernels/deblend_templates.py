@@ -430,9 +430,9 @@ def falling_template(template: NDArray[np.float32], cx: int, cy: int, smooth: bo
     Returns
     -------
     falling : ndarray of float32, same shape
-        The template.
+        The template within these rings, beyond them nothing is set.
     rings : int
-        The pixels of this ring and of those beyond are 0.
+        All pixels of this ring and of those beyond would be 0.
 
     Notes
     -----
@@ -441,26 +441,20 @@ def falling_template(template: NDArray[np.float32], cx: int, cy: int, smooth: bo
     """
     height, width = template.shape
     far = max(cx + 1, width - cx, cy + 1, height - cy)
-    out = np.zeros(template.shape, np.float32)
-    low, high = (
-        np.empty((_SHADOW, 2 * far + 2 * _SHADOW), np.int64),
-        np.empty((_SHADOW, 2 * far + 2 * _SHADOW), np.int64),
-    )
+    out = np.empty(template.shape, np.float32)
+    low, high = np.empty((_SHADOW, 2 * far), np.int64), np.empty((_SHADOW, 2 * far), np.int64)
     ready = 0
     for start in range(0, far, _SHADOW):
         if start + 2 * _SHADOW > ready:
             more = min(far, start + _AHEAD)
             _smooth_rings(template, cx, cy, ready, more, smooth, out)
             ready = more
-        dark = False
-        for ring in range(min(far, start + _SHADOW) - 1, max(1, start) - 1, -1):
+        last = min(far, start + _SHADOW) - 1
+        ends = False
+        for ring in range(last, max(1, start) - 1, -1):
             _shadows(ring, low, high)
-            whole = _darken_ring(out, cx, cy, ring, low, high)
-            dark |= whole and ring == start + _SHADOW - 1
-        if dark:
-            for y in range(max(0, cy - ready), min(height, cy + ready + 1)):
-                for x in range(max(0, cx - ready), min(width, cx + ready + 1)):
-                    if max(abs(y - cy), abs(x - cx)) >= start + _SHADOW:
-                        out[y, x] = 0
-            return out, start + _SHADOW
+            dark = _darken_ring(out, cx, cy, ring, low, high)
+            ends |= dark and ring == last
+        if ends:
+            return out, last + 1
     return out, far

@@ -339,14 +339,63 @@ def test_median_equals_scipy_but_for_the_margins(template):
     np.testing.assert_array_equal(smoothed, expected)
 
 
+def fallen(template: np.ndarray, cx: int, cy: int) -> np.ndarray:
+    """A template that falls outwards, 0 where it has ended."""
+    falling, rings = falling_template(template, cx, cy, False)
+    v, u = np.indices(template.shape)
+    return np.where(np.maximum(abs(v - cy), abs(u - cx)) < rings, falling, 0)
+
+
+def plainly_fallen(template: np.ndarray, cx: int, cy: int) -> np.ndarray:
+    """The same, pixel by pixel and over the whole template."""
+    result, far = template.copy(), max(cx, template.shape[1] - cx, cy, template.shape[0] - cy)
+
+    def nearest(value: float) -> int:
+        return int(np.copysign(np.floor(abs(value) + 0.5), value))
+
+    for start in range(0, far, 5):
+        frozen = result.copy()
+        for (y, x), value in np.ndenumerate(frozen):
+            dx, dy = x - cx, y - cy
+            ring = max(abs(dx), abs(dy))
+            if not max(1, start) <= ring < start + 5:
+                continue
+            # a corner belongs to the side that starts there, counter-clockwise
+            vertical = abs(dy) == ring and (abs(dx) < ring or dx == dy)
+            along, across = (dy, dx) if vertical else (dx, dy)
+            sign, slope = (1 if along > 0 else -1), across / along - 0.3
+            for q in range(1, 6):
+                for side in range(nearest(q * slope), nearest(q * (slope + 0.6)) + 1):
+                    out, beside = along + q * sign, across + sign * side
+                    v, u = (cy + out, cx + beside) if vertical else (cy + beside, cx + out)
+                    if 0 <= v < template.shape[0] and 0 <= u < template.shape[1]:
+                        result[v, u] = min(result[v, u], value)
+    return result
+
+
+@settings(deadline=None, max_examples=30)
+@given(TEMPLATES, st.data())
+def test_templates_that_end_early_are_those_that_are_walked_through(template, data):
+    cy = data.draw(st.integers(0, template.shape[0] - 1))
+    cx = data.draw(st.integers(0, template.shape[1] - 1))
+    np.testing.assert_array_equal(fallen(template, cx, cy), plainly_fallen(template, cx, cy))
+
+
+def test_a_dark_ring_ends_a_template():
+    template = np.ones((61, 61), np.float32)
+    template[21:40, 21:40] = 2
+    template[abs(np.indices((61, 61)) - 30).max(axis=0) == 14] = 0
+    _, rings = falling_template(template, 30, 30, False)
+    assert rings == 15
+    np.testing.assert_array_equal(fallen(template, 30, 30), plainly_fallen(template, 30, 30))
+
+
 @settings(deadline=None, max_examples=60)
 @given(TEMPLATES, st.data())
 def test_templates_fall_outwards_along_the_axes(template, data):
     cy = data.draw(st.integers(0, template.shape[0] - 1))
     cx = data.draw(st.integers(0, template.shape[1] - 1))
-    result, rings = falling_template(template, cx, cy, False)
-    v, u = np.indices(template.shape)
-    assert not result[np.maximum(abs(v - cy), abs(u - cx)) >= rings].any()
+    result = fallen(template, cx, cy)
     assert (result <= template).all()
     near = result[max(0, cy - 4) : cy + 5, max(0, cx - 4) : cx + 5]
     assert near.shape == (
@@ -360,17 +409,17 @@ def test_templates_fall_outwards_along_the_axes(template, data):
         result[: cy + 1, cx][::-1][1:],
     ):
         assert (np.diff(line) <= 0).all()
-    again, _ = falling_template(result, cx, cy, False)
+    again = fallen(result, cx, cy)
     assert (again <= result).all()
 
 
 def test_a_falling_template_stays_and_a_bump_is_levelled():
     v, u = np.indices((25, 25)) - 12
     gauss = (1000 * np.exp(-(u**2 + v**2) / 50)).astype(np.float32)
-    result, _ = falling_template(gauss, 12, 12, False)
+    result = fallen(gauss, 12, 12)
     np.testing.assert_array_equal(result, gauss)
     result[12, 19] += 500
-    result, _ = falling_template(result, 12, 12, False)
+    result = fallen(result, 12, 12)
     assert result[12, 19] == gauss[12, 18]
 
 
