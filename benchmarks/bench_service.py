@@ -165,7 +165,8 @@ def _difference(now: dict[str, float] | None, before: dict[str, float] | None, p
 def _busy() -> float:
     """CPU seconds that all processes of the machine have used."""
     times = psutil.cpu_times()
-    return float(sum(times)) - times.idle - getattr(times, "iowait", 0.0) - getattr(times, "guest", 0.0)
+    idle = times.idle + getattr(times, "iowait", 0.0) + getattr(times, "guest", 0.0)
+    return float(sum(times) - idle)
 
 
 def throughput_table(found: list[Measured]) -> str:
