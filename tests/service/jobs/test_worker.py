@@ -53,7 +53,7 @@ def test_a_job_runs_and_all_it_leaves_is_published(house: House) -> None:
 def test_worker_killed_with_another_alive(house: House, tmp_path: Path) -> None:
     first = house.start_worker()
     job = house.submit("sleep", seconds=1.5, diary=str(tmp_path / "diary"))
-    house.wait(job, Phase.EXECUTING)
+    house.until(lambda: diary(tmp_path / "diary") or None)  # the task itself has begun, not only the attempt
     (child,) = [p for p in psutil.Process(first.pid).children() if "service.jobs.child" in p.cmdline()]
     house.start_worker()
     first.kill()
