@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
+from service import threads
 from service.network import is_loopback
 
 __all__ = ["OwnerLimits", "RemoteRefcat", "Settings", "SourceBucket"]
@@ -348,12 +349,12 @@ class Settings(BaseSettings):
         description="Whether the server starts a worker process beside the API. Default: where it listens on loopback.",
     )
     slots: int = Field(1, ge=1, le=256, description="Jobs that one worker runs at a time.")
-    threads_per_job: int = Field(1, ge=1, description="Threads of numba, BLAS and OpenMP in one child process.")
-    unpack_threads: int | None = Field(
+    threads_per_job: int | None = Field(
         None,
         ge=1,
-        description="Threads of one job that unpack a compressed image. Default: the processors divided by `slots`, at "
-        "least 1.",
+        le=64,
+        description="Threads that work on one job where it can be divided; results do not depend on it. Default: the "
+        "processors divided by `slots`, 1 to 4. A second thread shortens a job, a second slot does more of them.",
     )
     lease: Seconds = Field(12.0, description="Time after which a silent worker counts as dead [s].")
     heartbeat: Seconds = Field(2.0, description="Time between two signs of life and progress reports [s].")
@@ -434,9 +435,9 @@ class Settings(BaseSettings):
         return is_loopback(self.host) if self.embedded_worker is None else self.embedded_worker
 
     @property
-    def threads_that_unpack(self) -> int:
-        """Threads of one job that unpack a compressed image."""
-        return self.unpack_threads or max(1, len(os.sched_getaffinity(0)) // self.slots)
+    def threads_of_a_job(self) -> int:
+        """Threads that work on one job."""
+        return self.threads_per_job or threads.sensible(self.slots)
 
     @property
     def jobs_url(self) -> str:

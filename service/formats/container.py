@@ -143,7 +143,7 @@ class FitsSource:
 
     def _read_compressed(self, hdu: HduHeader) -> NDArray[Any]:
         check_tiles(self.stream, hdu, self.limits)
-        pixels = decode_tiles(self.stream, hdu, self.limits.threads)
+        pixels = decode_tiles(self.stream, hdu)
         return self._read_by_astropy(hdu) if pixels is None else pixels
 
     def _read_by_astropy(self, hdu: HduHeader) -> NDArray[Any]:

@@ -36,14 +36,11 @@ class ReadLimits:
         Of the file once decompressed.
     max_hdus : int
         Of one file.
-    threads : int
-        That unpack a compressed image.
     """
 
     max_pixels: int = 300_000_000
     max_bytes: int = 8 << 30
     max_hdus: int = 2000
-    threads: int = 1
 
 
 def header_value(header: fits.Header, key: str) -> Any:

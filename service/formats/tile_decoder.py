@@ -8,12 +8,12 @@ for bit.
 from __future__ import annotations
 
 import zlib
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
+from service import threads
 from service.formats.headers import header_number, header_value
 from service.formats.tiles import heap_start, tile_columns
 
@@ -39,7 +39,7 @@ class _UnusualError(Exception):
     """Nothing for us."""
 
 
-def decode_tiles(stream: BinaryIO, hdu: HduHeader, threads: int = 1) -> NDArray[Any] | None:
+def decode_tiles(stream: BinaryIO, hdu: HduHeader) -> NDArray[Any] | None:
     """Pixels of a compressed image.
 
     Parameters
@@ -48,8 +48,6 @@ def decode_tiles(stream: BinaryIO, hdu: HduHeader, threads: int = 1) -> NDArray[
         Plain FITS, seekable.
     hdu : HduHeader
         The image, whose descriptors point into its own data (`service.formats.tiles.check_tiles`).
-    threads : int
-        That decode at a time.
 
     Returns
     -------
@@ -58,13 +56,7 @@ def decode_tiles(stream: BinaryIO, hdu: HduHeader, threads: int = 1) -> NDArray[
     """
     try:
         image = _Image(stream, hdu)
-        chunks = list(image.chunks())
-        if threads == 1:
-            for chunk in chunks:
-                image.decode(chunk)
-        else:
-            with ThreadPoolExecutor(threads, "tiles") as pool:
-                list(pool.map(image.decode, chunks))
+        threads.each(image.decode, image.chunks())
     except _UnusualError:
         return None
     return image.result()

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from service import formats, refcats
+from service import formats, refcats, threads
 from service.calibration.calibrate_image import CalibrateImage, References
 from service.calibration.config import CalibrateImageConfig
 from service.calibration.input_errors import CalibrationInputError
@@ -83,9 +83,10 @@ def run_job(task: Task) -> JobOutcome:
             config=spec["config"],
             metadata=spec["metadata"],
             instrument=spec["instrument"],
-            limits=formats.ReadLimits(max_pixels=spec["max_pixels"], threads=spec["unpack_threads"]),
+            limits=formats.ReadLimits(max_pixels=spec["max_pixels"]),
         )
-        return _calibrate(inputs, task.directory, clock)
+        with threads.at_most(spec["threads"]):
+            return _calibrate(inputs, task.directory, clock)
     except refcats.RefcatUnavailableError as error:
         raise TransientFault(str(error)) from error
     except (formats.FormatError, refcats.RefcatError, CalibrationInputError) as error:

@@ -322,8 +322,7 @@ def _write_all(descriptor: int, data: bytes) -> None:
 
 
 def _environment(settings: Settings) -> dict[str, str]:
-    """The parent's environment less its secrets, with this child's share of threads."""
+    """The parent's environment less its secrets, and no threads but those of `service.threads`."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("VISITCAL_", "AWS_"))}
-    threads = str(settings.threads_per_job)
     names = ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-    return kept | dict.fromkeys(names, threads) | kernel_environment(settings)
+    return kept | dict.fromkeys(names, "1") | kernel_environment(settings)

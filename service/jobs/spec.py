@@ -37,7 +37,7 @@ def child_spec(storage: Storage, settings: Settings, job: JobRecord, directory: 
         ``job_id``, ``exposures`` (id, sha256, filename, path), ``companions`` (path by role), ``references`` (name,
         sha256 and directory of the store by use), ``remote_refcats`` (declaration of each that is used), ``tile_dir``,
         ``config`` (complete), ``preset``, ``metadata`` (overrides), ``instrument``, ``max_pixels``,
-        ``unpack_threads``.
+        ``threads``.
 
     Raises
     ------
@@ -72,7 +72,7 @@ def child_spec(storage: Storage, settings: Settings, job: JobRecord, directory: 
         "metadata": job.spec["metadata"],
         "instrument": job.spec["instrument"],
         "max_pixels": settings.max_pixels,
-        "unpack_threads": settings.threads_that_unpack,
+        "threads": settings.threads_of_a_job,
     }
 
 

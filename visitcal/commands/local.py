@@ -72,6 +72,7 @@ def _prepare_kernels() -> None:
 
 
 def _outcome(options: argparse.Namespace, bar: StageBar) -> JobOutcome:
+    from service import threads
     from service.calibration.input_errors import CalibrationInputError
     from service.formats import FormatError
     from service.instruments import InstrumentError, UnknownInstrumentError
@@ -83,20 +84,23 @@ def _outcome(options: argparse.Namespace, bar: StageBar) -> JobOutcome:
     instrument_errors = (InstrumentError, UnknownInstrumentError)
     if options.parity and options.preset not in (None, "parity"):
         raise OptionError("--parity is itself a preset")
+    if options.threads is not None and options.threads < 1:
+        raise OptionError("--threads is at least 1")
     try:
-        return calibrate_files(
-            options.files,
-            references=_references(options),
-            reference_columns=options.columns,
-            config=config_of(options),
-            preset=options.preset or ("parity" if options.parity else "generic"),
-            metadata=key_values(options.set_metadata),
-            instrument=options.instrument,
-            instruments=local_instruments(None),
-            companions={role: Path(name) for role, name in companion_files(options)},
-            out_dir=options.out,
-            on_progress=bar.show_stage,
-        )
+        with threads.at_most(options.threads or threads.sensible()):
+            return calibrate_files(
+                options.files,
+                references=_references(options),
+                reference_columns=options.columns,
+                config=config_of(options),
+                preset=options.preset or ("parity" if options.parity else "generic"),
+                metadata=key_values(options.set_metadata),
+                instrument=options.instrument,
+                instruments=local_instruments(None),
+                companions={role: Path(name) for role, name in companion_files(options)},
+                out_dir=options.out,
+                on_progress=bar.show_stage,
+            )
     except (FormatError, RefcatError, CalibrationInputError, JobRequestError, *instrument_errors) as error:
         raise OptionError(str(error)) from error
 

@@ -56,6 +56,7 @@ def _add_calibrate(commands: Commands) -> None:
     add_run_options(calibrate, companions=True)
     calibrate.add_argument("--columns", type=column_mapping, metavar="OURS=THEIRS,...", help="names in the file")
     calibrate.add_argument("--parity", action="store_true", help="reproduce the upstream task, oddities included")
+    calibrate.add_argument("--threads", type=int, metavar="N", help="that work on it (default: processors, at most 4)")
     calibrate.add_argument("--out", type=Path, required=True, metavar="DIR", help="directory to write into")
 
 

@@ -12,6 +12,7 @@ import pytest
 from astropy.io import fits
 from numpy.typing import NDArray
 
+from service import threads
 from service.formats.container import open_fits
 from service.formats.errors import FormatError
 from service.formats.headers import ReadLimits
@@ -37,9 +38,9 @@ def compressed(path: Path, image: NDArray[Any], algorithm: str, tile: Any = None
     return path
 
 
-def decoded(path: Path, threads: int = 1) -> NDArray[Any] | None:
-    with open_fits(path, ReadLimits()) as source:
-        return decode_tiles(source.stream, source.hdus[1], threads)
+def decoded(path: Path, count: int = 1) -> NDArray[Any] | None:
+    with open_fits(path, ReadLimits()) as source, threads.at_most(count):
+        return decode_tiles(source.stream, source.hdus[1])
 
 
 def astropys(path: Path) -> NDArray[Any]:
@@ -51,8 +52,8 @@ def astropys(path: Path) -> NDArray[Any]:
 def check(path: Path) -> NDArray[Any]:
     """Ours, which is what astropy makes of the file, with any number of threads."""
     wanted = astropys(path)
-    for threads in (1, 3):
-        found = decoded(path, threads)
+    for count in (1, 3):
+        found = decoded(path, count)
         assert found is not None
         assert found.dtype == wanted.dtype
         assert found.tobytes() == wanted.tobytes()
