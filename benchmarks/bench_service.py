@@ -1,11 +1,12 @@
 """Exposures a minute through HTTP with one worker and with two, on SQLite and PostgreSQL, and what the service adds.
 
-``python -m benchmarks.bench_service [--size 4096] [--jobs 8] [--json FILE] [--document docs/operations.md]``
+``python -m benchmarks.bench_service [--size 4096] [--jobs 8] [--threads 1] [--json FILE]``, with ``--document
+docs/operations.md`` to put the table of a large camera there, worked out on paper from the last run.
 
 An API process and warm worker processes of one slot serve a client that uploads as many different exposures as there
-are jobs, submits all, and waits. Time runs from the first claim to the last end, by the database. PostgreSQL is a
-private server on this machine, if its programs are installed; it syncs its commits, as SQLite does. ``--document`` puts
-the table of a large camera, worked out on paper from the last run, between the marks of a document.
+are jobs, submits all, and waits; a job has one thread unless told otherwise, or one worker would use the processors of
+two. Time runs from the first claim to the last end, by the database. PostgreSQL is a private server on this machine, if
+its programs are installed; it syncs its commits, as SQLite does.
 """
 
 from __future__ import annotations
@@ -97,11 +98,11 @@ def different_exposures(path: Path, count: int) -> Iterator[Path]:
         yield path
 
 
-def measure(files: dict[str, Path], url: str | None, workers: int, jobs: int) -> Measured:
+def measure(files: dict[str, Path], url: str | None, workers: int, threads: int, jobs: int) -> Measured:
     """One queue of jobs, in a new service."""
     with TemporaryDirectory(prefix="bench-service-") as name:
         writes = PostgresWrites(url)
-        service = Service(Path(name), workers=workers, database_url=url)
+        service = Service(Path(name), workers=workers, database_url=url, threads=threads)
         try:
             with Client(service.server.url) as client:
                 client.put_refcat("gaia", files["references"])
@@ -245,6 +246,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=4096, help="pixels a side")
     parser.add_argument("--jobs", type=int, default=8, help="of each run")
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--threads", type=int, default=1, help="of each job")
     parser.add_argument("--databases", nargs="+", default=["sqlite", "postgresql"], choices=["sqlite", "postgresql"])
     parser.add_argument("--json", type=Path, help="write the numbers here")
     parser.add_argument("--document", type=Path, help="put the table of the camera between the marks of this document")
@@ -259,7 +261,7 @@ def main() -> None:
             runs = []
             for workers in options.workers:
                 with database(kind) as url:
-                    runs.append(measure(files, url, workers, options.jobs))
+                    runs.append(measure(files, url, workers, options.threads, options.jobs))
                 print(throughput_table(runs[-1:]), flush=True)
             ratio = runs[-1].exposures_per_minute / runs[0].exposures_per_minute
             print(f"{kind}: {runs[-1].workers} workers are {ratio:.2f} times as fast as {runs[0].workers}", flush=True)

@@ -79,15 +79,18 @@ class Service:
         Worker processes.
     database_url : str, optional
         A database with the tables of the service; by default files of SQLite.
+    threads : int
+        Of each job.
     """
 
-    def __init__(self, directory: Path, *, workers: int = 1, database_url: str | None = None) -> None:
+    def __init__(self, directory: Path, *, workers: int = 1, database_url: str | None = None, threads: int = 1) -> None:
         self._settings = Settings(
             data_dir=directory / "data",
             kernel_cache_dir=Path(os.environ.get("NUMBA_CACHE_DIR", REPO / ".numba_cache")),
             task="benchmarks.bench_service_cost:calibrate",
             embedded_worker=False,
             slots=1,
+            threads_per_job=threads,
             database_url=database_url,
         )
         environment = self._settings.environment()
