@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from service import threads
 from service.calibration.deblend_fits import Blends, fitted_stamps
 from service.calibration.kernels.deblend import POINT_SOURCE, split_blends
 from service.calibration.kernels.footprints import counted_bits, painted_bits
@@ -31,7 +33,7 @@ _logger = logging.getLogger(__name__)
 
 FWHM_OF_RADIUS = 2.35
 _NOISE_PLANES = ("SAT", "INTRP", "NO_DATA")
-_PEAKS_AT_ONCE = 1024  # PSF stamps held in memory
+_PEAKS_AT_ONCE = 256  # PSF stamps that a thread holds in memory; few, so that there is enough to share among threads
 
 
 @dataclass(slots=True)
@@ -113,10 +115,9 @@ def deblend(catalog: SourceCatalog, exposure: Exposure, config: DeblendConfig, i
     scene = _Scene(footprints, exposure.masked_image, exposure.psf, config, np.inf)
     if config.edge_handling == "ramp":
         scene.bright = 3 * _noise_level(exposure.masked_image)
-    splits = []
-    for part in _in_parts(np.flatnonzero(usable), n_peaks[rows]):
-        splits += _split(result, scene, rows[part], FWHM_OF_RADIUS * radius[part])
-    return _assembled(result, footprints, splits, ids)
+    parts = _in_parts(np.flatnonzero(usable), n_peaks[rows])
+    splits = threads.each(lambda part: _split(result, scene, rows[part], FWHM_OF_RADIUS * radius[part]), parts)
+    return _assembled(result, footprints, list(chain.from_iterable(splits)), ids)
 
 
 def _skip_parents(

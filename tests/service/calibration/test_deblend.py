@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import fields
+
 import numpy as np
 import pyarrow.parquet
 import pytest
@@ -8,6 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import ndimage
 
+from service import threads
+from service.calibration import deblend as deblending
 from service.calibration.config.deblend import DeblendConfig
 from service.calibration.deblend import deblend
 from service.calibration.kernels.deblend_fit import fit_point_sources
@@ -225,6 +229,41 @@ class HollowPsf(GaussianPsf):
         shapes = super().shapes(x, y)
         shapes[np.asarray(x) > 60] = np.nan
         return shapes
+
+
+def contents(catalog: SourceCatalog) -> dict[str, bytes]:
+    arrays = catalog.columns | {field.name: getattr(catalog.footprints, field.name) for field in fields(FootprintSet)}
+    return {name: array.tobytes() for name, array in arrays.items()}
+
+
+@pytest.mark.parametrize("at_once", [1, 5, 256])
+def test_parts_and_threads_change_no_bit(monkeypatch, at_once):
+    """Blends with 2, 3 and 4 peaks, point sources and others, in the middle the two without a PSF."""
+    sources = [
+        (20 + 60 * (k % 5) + 8 * i, 20 + 40 * (k // 5) + i, 9000 + 100 * k, 3.0 if k % 4 == 0 else SIGMA)
+        for k in range(25)
+        for i in range(2 + k % 3)
+    ]
+
+    class Patchy(GaussianPsf):
+        def images(self, x, y):
+            if ((np.asarray(y) > 90) & (np.asarray(y) < 110) & (np.asarray(x) > 200)).any():
+                raise RuntimeError("no PSF here")
+            return super().images(x, y)
+
+    def deblended(count):
+        catalog, exposure, ids = scene(sources, (200, 320))
+        exposure.psf = Patchy(SIGMA, 41, 41)
+        with threads.at_most(count):
+            return deblend(catalog, exposure, DeblendConfig(), ids)
+
+    whole = deblended(1)
+    assert (whole["deblend_nChild"] > 1).sum() == 23
+    assert whole["deblend_failed"].sum() == 2
+    assert 0 < whole["deblend_deblendedAsPsf"].sum() < (whole["parent"] != 0).sum()
+    monkeypatch.setattr(deblending, "_PEAKS_AT_ONCE", at_once)
+    for count in (1, 3):
+        assert contents(deblended(count)) == contents(whole)
 
 
 @pytest.mark.parametrize("kind", [PatchyPsf, HollowPsf])

@@ -91,5 +91,5 @@ def test_stamps_are_drawn_once_a_measurement_and_twice_a_blended_peak(counted_ru
 
 def test_blends_are_split_in_batches(counted_run: Run) -> None:
     counted, result = counted_run
-    assert counted.calls["split_blends"] <= 1 + result.metadata["post_deblend_source_count"] // 500
+    assert counted.calls["split_blends"] <= 1 + result.metadata["post_deblend_source_count"] // 256
     assert counted.calls["measure_centroids"] <= 4 + counted.sizes["measure_centroids"] // 256
