@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from service import threads
 from service.calibration.background import fit_background, subtract_background
 from service.calibration.errors import PsfGenerationError
 from service.calibration.kernels.footprints import connected, dilated, painted_bits, threshold_runs
@@ -17,12 +19,16 @@ from service.exposure.background import BackgroundList
 from service.exposure.footprint import FootprintSet
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
     from service.calibration.config.detection import SourceDetectionConfig
     from service.exposure.background import BackgroundModel
     from service.exposure.exposure import Exposure
     from service.exposure.masked_image import MaskedImage
+
+    _Peaks = tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.int64]]  # peaks, values, first of each footprint
 
 __all__ = [
     "DetectionResult",
@@ -346,9 +352,8 @@ def _smooth(masked: MaskedImage, config: SourceDetectionConfig, sigma: float, *,
 
 
 def _threshold(smoothed: SmoothedImage, levels: _Levels, signs: tuple[int, ...], min_pixels: int) -> dict[int, _Found]:
-    image, margin = smoothed.image, smoothed.rim + 1
     positive, negative = threshold_runs(
-        image,
+        smoothed.image,
         smoothed.variance,
         smoothed.variance_kernel,
         (0, 0),
@@ -356,11 +361,23 @@ def _threshold(smoothed: SmoothedImage, levels: _Levels, signs: tuple[int, ...],
         levels.include,
         levels.per_pixel,
     )
-    found = {}
-    for sign in signs:
-        spans, offsets, _ = connected(positive if sign > 0 else negative, min_pixels)
-        found[sign] = _Found(spans, offsets, *find_peaks(image, spans, offsets, float(sign), margin))
-    return found
+    return {sign: _regions(smoothed, positive if sign > 0 else negative, sign, min_pixels) for sign in signs}
+
+
+def _regions(smoothed: SmoothedImage, runs: NDArray[np.int32], sign: int, min_pixels: int) -> _Found:
+    image, margin = smoothed.image, smoothed.rim + 1
+    spans, offsets, _ = connected(runs, min_pixels)
+    peaks = _shared(lambda part: find_peaks(image, spans, offsets[part], float(sign), margin), offsets)
+    return _Found(spans, offsets, *peaks)
+
+
+def _shared(find: Callable[[slice], _Peaks], offsets: NDArray[np.int64]) -> _Peaks:
+    """Peaks that a kernel finds in parts of the footprints, each with about as many spans as the others."""
+    starts = np.searchsorted(offsets, [band.start for band in threads.bands(int(offsets[-1]))]).tolist()
+    parts = [slice(start, stop + 1) for start, stop in pairwise([*starts, len(offsets) - 1])]
+    peaks, values, peak_offsets = zip(*threads.each(find, parts), strict=True)
+    counts = np.concatenate([np.diff(each) for each in peak_offsets])
+    return np.concatenate(peaks), np.concatenate(values), np.concatenate([[0], np.cumsum(counts)])
 
 
 def _found_again(
@@ -372,23 +389,27 @@ def _found_again(
     config: SourceDetectionConfig,
 ) -> _Found:
     """Footprints with the peaks of blends found again on the changed image."""
-    peaks = redetected_peaks(
-        image,
-        smoothed.variance,
-        smoothed.variance_kernel,
-        found.spans,
-        found.offsets,
-        found.peaks,
-        found.values,
-        found.peak_offsets,
-        levels.threshold,
-        levels.include,
-        float(sign),
-        levels.per_pixel,
-        config.min_pixels,
-        config.n_peaks_max_simple,
-    )
-    return _Found(found.spans, found.offsets, *peaks)
+
+    def find(part: slice) -> _Peaks:
+        again: _Peaks = redetected_peaks(
+            image,
+            smoothed.variance,
+            smoothed.variance_kernel,
+            found.spans,
+            found.offsets[part],
+            found.peaks,
+            found.values,
+            found.peak_offsets[part],
+            levels.threshold,
+            levels.include,
+            float(sign),
+            levels.per_pixel,
+            config.min_pixels,
+            config.n_peaks_max_simple,
+        )
+        return again
+
+    return _Found(found.spans, found.offsets, *_shared(find, found.offsets))
 
 
 def _finish(

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import fields
 from itertools import pairwise
 
 import numpy as np
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import ndimage
 
+from service import threads
 from service.calibration.config.background import SubtractBackgroundConfig
 from service.calibration.config.detection import SourceDetectionConfig
 from service.calibration.detection import detect_sources, smoothing_kernel
@@ -18,6 +20,7 @@ from service.calibration.kernels.peaks import find_peaks, merged_peaks
 from service.calibration.kernels.smoothing import correlate_separable, correlated_at, correlated_row, spread_bits
 from service.exposure.background import BackgroundList
 from service.exposure.exposure import Exposure
+from service.exposure.footprint import FootprintSet
 from service.exposure.masked_image import MaskedImage
 from service.exposure.psf import GaussianPsf
 
@@ -270,6 +273,23 @@ def test_include_multiplier_drops_faint_footprints_and_keeps_faint_peaks():
     bright = detect_sources(star_field(stars), PLAIN.model_copy(update={"include_threshold_multiplier": 3.0}))
     assert (both.n_positive, bright.n_positive) == (2, 1)
     assert bright.n_positive_peaks == 2
+
+
+@pytest.mark.parametrize("sources", [0, 1, 300])
+def test_threads_change_no_bit(sources):
+    rng = np.random.default_rng(6)
+    stars = [(x, y, 10 ** rng.uniform(2, 4)) for x, y in rng.uniform(15, 265, (sources, 2))]
+    config = SourceDetectionConfig(threshold_polarity="both", re_estimate_background=False)
+
+    def detected(count):
+        with threads.at_most(count):
+            found = detect_sources(star_field(stars, (280, 280)), config).positive
+        return {field.name: getattr(found, field.name).tobytes() for field in fields(FootprintSet)}, found.n_peaks
+
+    alone, n_peaks = detected(1)
+    assert (n_peaks > 1).sum() >= sources // 50
+    for count in (2, 3, 4):
+        assert detected(count)[0] == alone
 
 
 def test_positions_follow_the_origin_of_the_image():
