@@ -12,7 +12,14 @@ from service.calibration.kernels.gaussian_sums import LANES, WORK_ROWS, gaussian
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["MOMENTS_FLAGS", "SourceMoments", "measure_psf_moments", "measure_source_moments", "moments_work"]
+__all__ = [
+    "MAX_MOMENT",
+    "MOMENTS_FLAGS",
+    "SourceMoments",
+    "measure_psf_moments",
+    "measure_source_moments",
+    "moments_work",
+]
 
 #: Columns of the flag array.
 MOMENTS_FLAGS = (
@@ -27,7 +34,8 @@ MOMENTS_FLAGS = (
 )
 _FAILURE, _NO_PIXELS, _NOT_CONTAINED, _PARENT, _GALSIM, _INVALID, _EDGE, _NO_PSF = range(8)
 _MAX_ITERATIONS = 400
-_MAX_MOMENT = 8000.0
+#: An iteration that goes beyond fails; px^2.
+MAX_MOMENT = 8000.0
 _MAX_SHIFT = 15.0
 _MAX_STEP = 0.25
 _MAX_REACH = 672  # px: no weight of an iteration that can succeed goes beyond, whatever the footprint
@@ -82,7 +90,7 @@ def _adapt(
         xx += dxx * minor
         yy += dyy * minor
         xy += dxy * minor
-        if max(abs(xx), abs(yy), abs(xy)) > _MAX_MOMENT or max(abs(x - x_start), abs(y - y_start)) > _MAX_SHIFT:
+        if max(abs(xx), abs(yy), abs(xy)) > MAX_MOMENT or max(abs(x - x_start), abs(y - y_start)) > _MAX_SHIFT:
             return False
         if change < precision:
             out[0], out[1], out[2], out[3], out[4] = x, y, xx, yy, xy

@@ -18,7 +18,7 @@ from service.calibration.kernels.noise_replacement import NoiseReplacedPlane, hi
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["CENTROID_FLAGS", "measure_centroids"]
+__all__ = ["CENTROID_FLAGS", "NARROW_SIZE", "measure_centroids"]
 
 #: Columns of the flag array.
 CENTROID_FLAGS = (
@@ -33,16 +33,17 @@ CENTROID_FLAGS = (
 )
 _FAILURE, _EDGE, _NO_SECOND, _ALMOST, _NOT_MAXIMUM, _NEAR_EDGE, _RESET, _BAD_ERROR = range(8)
 _NARROW_SIGMA = 0.5
-_NARROW_SIZE = 5
+#: Of the PSF in px where the true one does not fit.
+NARROW_SIZE = 5
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _narrow_gaussian() -> NDArray[np.float64]:
     """The small PSF for sources that are too close to the border for the true one."""
-    kernel = np.empty((_NARROW_SIZE, _NARROW_SIZE))
-    half = _NARROW_SIZE // 2
-    for j in range(_NARROW_SIZE):
-        for i in range(_NARROW_SIZE):
+    kernel = np.empty((NARROW_SIZE, NARROW_SIZE))
+    half = NARROW_SIZE // 2
+    for j in range(NARROW_SIZE):
+        for i in range(NARROW_SIZE):
             kernel[j, i] = np.exp(-((i - half) ** 2 + (j - half) ** 2) / (2 * _NARROW_SIGMA**2))
     return kernel / kernel.sum()
 
@@ -297,9 +298,11 @@ def measure_centroids(
         values[i, 0], values[i, 1] = x, y
         if not (-0.5 <= x < width - 0.5 and -0.5 <= y < height - 0.5):  # also where it is not finite
             flags[i, _EDGE] = flags[i, _FAILURE] = True
+            hide_source(plane, i)  # its noise comes to lie on top, as of one that is measured
             continue
         if not sigmas[k] > 0.0:  # no valid PSF here
             flags[i, _FAILURE] = True
+            hide_source(plane, i)
             continue
         column, row = int(np.floor(x + 0.5)), int(np.floor(y + 0.5))
         show_source(plane, i)

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 __all__ = [
+    "GAUSSIAN_SIGMAS",
+    "MAX_GAUSSIAN_HALF_SIZE",
     "ApertureFluxes",
     "PsfFluxes",
     "PsfStamps",
@@ -22,7 +24,8 @@ __all__ = [
 ]
 
 _MAX_EXPONENT = 14.0
-_MAX_HALF_SIZE = 1000.0
+#: Standard deviations that a Gaussian flux sums over along the axes, and the most pixels that these may be.
+GAUSSIAN_SIGMAS, MAX_GAUSSIAN_HALF_SIZE = 4.0, 1000.0
 
 
 class ApertureFluxes(NamedTuple):
@@ -238,7 +241,7 @@ def measure_gaussian_flux(
     determinant = xx * yy - xy * xy
     if not (0.0 <= x < width and 0.0 <= y < height and determinant > 0.0 and xx > 0.0 and np.isfinite(xx + yy)):
         return
-    half = min(4.0 * np.sqrt(max(xx, yy)), _MAX_HALF_SIZE)
+    half = min(GAUSSIAN_SIGMAS * np.sqrt(max(xx, yy)), MAX_GAUSSIAN_HALF_SIZE)
     total = _gaussian_sum(image, x, y, half, yy / determinant, xx / determinant, -xy / determinant)
     values[0] = 2.0 * total
     values[1] = 2.0 * np.sqrt(max(variance[int(y), int(x)], 0.0) * np.pi * np.sqrt(determinant))

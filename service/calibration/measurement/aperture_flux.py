@@ -9,12 +9,14 @@ import numpy as np
 from service.calibration.kernels.fluxes import ApertureFluxes
 from service.calibration.kernels.sinc_aperture import measure_sinc_fluxes
 from service.calibration.measurement.columns import aperture_column
+from service.calibration.measurement.walk import walk
 from service.exposure.psf.aperture import sinc_aperture
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from service.calibration.config.measurement import CircularApertureFluxConfig
+    from service.calibration.kernels.noise_replacement import NoiseReplacedPlane
     from service.calibration.measurement.context import MeasurementContext
 
 __all__ = ["allocate_apertures", "measure_sinc_apertures", "write_apertures"]
@@ -46,23 +48,24 @@ def write_apertures(context: MeasurementContext, apertures: ApertureFluxes) -> N
 
 def measure_sinc_apertures(context: MeasurementContext, config: CircularApertureFluxConfig) -> None:
     """Fill flux and error in counts for every radius with band-limited weights."""
-    centers = context.centers() - context.origin
     for radius in _radii(context, config, sinc=True):
-        context.hide_all()
-        values = np.full((len(centers), 2), np.nan)
-        clipped = np.zeros(len(centers), bool)
-        measure_sinc_fluxes(
-            context.plane,
-            context.masked_image.variance,
-            context.order,
-            centers,
-            radius,
-            sinc_aperture(radius, _LEAST_HALF[config.pad_small_circles]),
-            values,
-            clipped,
-        )
+        values, clipped = _sinc_fluxes(context, radius, sinc_aperture(radius, _LEAST_HALF[config.pad_small_circles]))
         _write(context, radius, values)
         context.set_flag(f"{aperture_column(radius)}_flag_sincCoeffsTruncated", clipped)
+
+
+def _sinc_fluxes(
+    context: MeasurementContext, radius: float, weights: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Fluxes and errors in a circle, and where weights lie off the image."""
+    centers, variance = context.centers() - context.origin, context.masked_image.variance
+    values, clipped = np.full((len(centers), 2), np.nan), np.zeros(len(centers), bool)
+
+    def measure(plane: NoiseReplacedPlane, rows: NDArray[np.int64]) -> None:
+        measure_sinc_fluxes(plane, variance, rows, centers, radius, weights, values, clipped)
+
+    walk(context, centers, len(weights) / 2.0 + 1.0, measure)
+    return values, clipped
 
 
 def _write(context: MeasurementContext, radius: float, values: NDArray[np.float64]) -> None:

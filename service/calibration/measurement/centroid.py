@@ -6,14 +6,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from service.calibration.kernels.centroid import CENTROID_FLAGS, measure_centroids
+from service.calibration.kernels.centroid import CENTROID_FLAGS, NARROW_SIZE, measure_centroids
+from service.calibration.measurement.walk import walk
 from service.exposure.psf import determinant_radii
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from service.calibration.config.measurement import SdssCentroidConfig
+    from service.calibration.kernels.noise_replacement import NoiseReplacedPlane
     from service.calibration.measurement.context import MeasurementContext
+    from service.exposure.psf import Psf
 
 __all__ = ["measure_sdss_centroid"]
 
@@ -34,14 +37,15 @@ def measure_sdss_centroid(context: MeasurementContext, config: SdssCentroidConfi
     values = np.full((len(start), 4), np.nan)
     flags = np.zeros((len(start), len(CENTROID_FLAGS)), bool)
     pixels = np.floor(context.psf_positions(start)[0] + 0.5)
-    for rows in context.chunks():
+
+    def measure(plane: NoiseReplacedPlane, rows: NDArray[np.int64]) -> None:
         pixel = pixels[rows]
         context.psf_shapes[rows] = context.psf.shapes(pixel[:, 0], pixel[:, 1])
         sigmas = determinant_radii(context.psf_shapes[rows])
         kernels = context.psf.kernel_images(pixel[:, 0], pixel[:, 1])
         context.invalid_psf[rows] |= ~np.isfinite(sigmas)
         measure_centroids(
-            context.plane,
+            plane,
             context.masked_image.variance,
             rows,
             kernels,
@@ -57,6 +61,8 @@ def measure_sdss_centroid(context: MeasurementContext, config: SdssCentroidConfi
             values,
             flags,
         )
+
+    walk(context, start - context.origin, _reach(context.psf, config), measure)
     context.set_value(f"{_NAME}_x", values[:, 0] + context.origin[0])
     context.set_value(f"{_NAME}_y", values[:, 1] + context.origin[1])
     endless = values[:, 2:] > _LARGEST
@@ -72,3 +78,8 @@ def measure_sdss_centroid(context: MeasurementContext, config: SdssCentroidConfi
 def _start_positions(context: MeasurementContext, peaks: NDArray[np.float64]) -> NDArray[np.float64]:
     previous = np.column_stack([context.catalog[f"{_NAME}_x"], context.catalog[f"{_NAME}_y"]])
     return np.where(np.isfinite(previous).all(axis=1, keepdims=True), previous, peaks)
+
+
+def _reach(psf: Psf, config: SdssCentroidConfig) -> float:
+    """Rows above and below a pixel that the largest bins of a correlation with the PSF cover."""
+    return config.binmax * (max(psf.height, NARROW_SIZE) // 2 + 3.0)

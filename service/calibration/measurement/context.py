@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-
-from service.calibration.kernels.noise_replacement import hide_sources
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -15,13 +13,12 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from service.calibration.kernels.noise_replacement import NoiseReplacedPlane
+    from service.calibration.measurement.walk import Part
     from service.exposure.catalog import SourceCatalog
     from service.exposure.masked_image import MaskedImage
     from service.exposure.psf import Psf
 
 __all__ = ["MeasurementContext"]
-
-_CHUNK = 256  # PSF stamps held at once
 
 
 @dataclass(slots=True)
@@ -37,19 +34,25 @@ class MeasurementContext:
     psf : Psf
         In force.
     plane : NoiseReplacedPlane
-        Pixels in which all sources are hidden, array coordinates.
+        Pixels in which all sources are hidden when it is handed over, array coordinates.
     keep_stale : bool
         Earlier flags stay set, and earlier values where there is no new one.
 
     Attributes
     ----------
+    chunk_size : int
+        Sources whose PSF stamps are made together.
     order : ndarray of int64, shape (n,)
         Rows in the order in which they are measured: parents and isolated sources, then children.
     psf_shapes : ndarray of float64, shape (n, 3)
         Ixx, Iyy, Ixy of the PSF in px^2 at the pixels where the centroids were looked for.
     invalid_psf : ndarray of bool, shape (n,)
         Where the PSF could not be evaluated.
+    parts : list of Part
+        Those in which `walk` measures.
     """
+
+    chunk_size: ClassVar[int] = 256
 
     catalog: SourceCatalog
     masked_image: MaskedImage
@@ -59,6 +62,7 @@ class MeasurementContext:
     order: NDArray[np.int64] = field(init=False)
     psf_shapes: NDArray[np.float64] = field(init=False)
     invalid_psf: NDArray[np.bool_] = field(init=False)
+    parts: list[Part] = field(init=False, default_factory=list)
 
     def __post_init__(self) -> None:
         # it decides whose noise lies on top where footprints overlap
@@ -77,15 +81,8 @@ class MeasurementContext:
 
     def chunks(self) -> Iterator[NDArray[np.int64]]:
         """Rows in the order of measurement, in pieces for which the PSF stamps are made together."""
-        for start in range(0, len(self.order), _CHUNK):
-            yield self.order[start : start + _CHUNK]
-
-    def hide_all(self) -> None:
-        """Hide all sources as before the first measurement, the noise of later rows on top where footprints overlap.
-
-        A plugin that has been run leaves another noise there: that of the sources which are measured last.
-        """
-        hide_sources(self.plane, np.arange(len(self.catalog)))
+        for start in range(0, len(self.order), self.chunk_size):
+            yield self.order[start : start + self.chunk_size]
 
     def first_peaks(self) -> NDArray[np.float64]:
         """First peaks (x, y), parent frame, NaN where there is none, shape (n, 2)."""

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from service import threads
 from service.calibration.kernels.adaptive_moments import MOMENTS_FLAGS, SourceMoments, measure_psf_moments
 from service.exposure.psf import trace_radii
 
@@ -52,9 +53,12 @@ def measure_hsm_psf_moments(context: MeasurementContext, config: HsmMomentsConfi
     sigmas = trace_radii(context.psf_shapes)
     values = np.full((len(centers), len(_COLUMNS)), np.nan)
     flags = np.zeros((len(centers), len(MOMENTS_FLAGS)), bool)
-    for rows in context.chunks():
+
+    def measure(rows: NDArray[np.int64]) -> None:
         stamps = context.psf.kernel_images(centers[rows, 0], centers[rows, 1])
         measure_psf_moments(rows, stamps, sigmas, config.precision, values, flags)
+
+    threads.each(measure, context.chunks())
     _write(context, "ext_shapeHSM_HsmPsfMoments", values, flags, config)
 
 
