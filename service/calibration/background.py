@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.ndimage import median_filter
 
+from service import threads
 from service.calibration.background_structure import separated_structure
 from service.calibration.errors import ConstantBackgroundError, TooManyMaskedPixelsError
 from service.calibration.kernels.background import CLIPPED_MEAN, MEAN, MEDIAN, cell_statistics
@@ -60,17 +61,7 @@ def fit_background(
     ny, nx, order = _grid(masked_image, config)
     bad = np.int32(masked_image.planes.bitmask(config.ignored_pixel_mask))
     height, width = masked_image.shape
-    value, stderr, count = cell_statistics(
-        masked_image.image,
-        masked_image.mask,
-        bad,
-        np.empty((0, 0), np.float32) if ratio is None else ratio,
-        cell_edges(height, ny),
-        cell_edges(width, nx),
-        _STATISTICS[config.statistics_property],
-        config.num_sigma_clip,
-        config.num_iter,
-    )
+    value, stderr, count = _cells(masked_image, config, bad, ratio, (ny, nx))
     if not count.any():
         n_masked = int(np.count_nonzero(masked_image.mask & bad))
         raise TooManyMaskedPixelsError(
@@ -181,6 +172,36 @@ def _grid(masked_image: MaskedImage, config: SubtractBackgroundConfig) -> tuple[
         _LOG.warning("background order %d lowered to %d for %d x %d cells", order, min(nx, ny) - 1, nx, ny)
         order = min(nx, ny) - 1
     return ny, nx, order
+
+
+def _cells(
+    masked_image: MaskedImage,
+    config: SubtractBackgroundConfig,
+    bad: np.int32,
+    ratio: NDArray[np.float32] | None,
+    grid: tuple[int, int],
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int64]]:
+    """Value, standard error and number of pixels of every cell."""
+    y_edges, x_edges = (cell_edges(size, n) for size, n in zip(masked_image.shape, grid, strict=True))
+    used_ratio = np.empty((0, 0), np.float32) if ratio is None else ratio
+
+    def strip(cells: slice) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int64]]:
+        edges = y_edges[cells.start : cells.stop + 1]
+        rows = slice(edges[0], edges[-1])
+        return cell_statistics(
+            masked_image.image[rows],
+            masked_image.mask[rows],
+            bad,
+            used_ratio[rows],
+            edges - edges[0],
+            x_edges,
+            _STATISTICS[config.statistics_property],
+            config.num_sigma_clip,
+            config.num_iter,
+        )
+
+    value, stderr, count = zip(*threads.each(strip, threads.bands(grid[0])), strict=True)
+    return np.concatenate(value), np.concatenate(stderr), np.concatenate(count)
 
 
 def _filtered(value: NDArray[np.float32]) -> NDArray[np.float32]:

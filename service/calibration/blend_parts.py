@@ -72,7 +72,7 @@ def _cut(blend: FootprintSet, exposure: Exposure, sigma: float, limit: int) -> F
     part = np.s_[y0 - masked.y0 : y1 + 1 - masked.y0, x0 - masked.x0 : x1 + 1 - masked.x0]
     image = np.pad(masked.image[part], 1)
     smooth = np.empty_like(image)
-    correlate_separable(image, smoothing_kernel(sigma, _KERNEL_SIGMAS).astype(np.float32), smooth)
+    correlate_separable(image, smoothing_kernel(sigma, _KERNEL_SIGMAS).astype(np.float32), 0, smooth)
     np.copyto(smooth, image, where=np.isnan(smooth))  # the rim that the kernel cannot reach
     origin = np.array([x0 - 1, y0 - 1], np.int32)
     parts = blend

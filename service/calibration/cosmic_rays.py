@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from service import threads
 from service.calibration.cosmic_ray_fill import fill_pixels
 from service.calibration.defects import interpolate_defects
 from service.calibration.errors import TooManyCosmicRays
-from service.calibration.kernels.cosmic_rays import grow_round, label_runs, scan
+from service.calibration.kernels.cosmic_rays import grow_round, label_runs, mark_candidates, scan
 from service.calibration.statistics import plane_median
 from service.exposure.geometry import Box
 
@@ -188,10 +189,23 @@ def _first_scan(
         np.int32(masked.planes.bitmask(_BAD_PLANES)),
         np.int32(masked.planes.bitmask(["INTRP"])),
         config.n_cr_pixel_max,
+        _candidates(masked, config.min_sigma),
     )
     if pixels.size > config.n_cr_pixel_max:
         raise _too_many(config)
     return CosmicRays.grouped(pixels, label_runs(pixels, masked.shape[1]))
+
+
+def _candidates(masked: MaskedImage, min_sigma: float) -> NDArray[np.uint8]:
+    """Pixels that need a test, a bit each: all where significance is no matter of the variance."""
+    height, width = masked.shape
+    marks = np.full((height, -(-width // 8)), 255, np.uint8)
+    if min_sigma > 0:
+        threads.each(
+            lambda rows: mark_candidates(masked.image, masked.variance, min_sigma, rows.start, marks[rows]),
+            threads.bands(height),
+        )
+    return marks
 
 
 def _with_charge(found: CosmicRays, image: NDArray[np.float32], background: float, min_charge: float) -> CosmicRays:

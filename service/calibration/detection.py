@@ -337,8 +337,7 @@ def _smooth(masked: MaskedImage, config: SourceDetectionConfig, sigma: float, *,
     else:
         kernel = smoothing_kernel(sigma, config.n_sigma_for_kernel)
         rim = len(kernel) // 2
-        image = np.empty_like(masked.image)
-        correlate_separable(masked.image, kernel.astype(np.float32), image)
+        image = _correlated(masked.image, kernel.astype(np.float32))
         edge = np.int32(1 << masked.planes["EDGE"])
         for part in (np.s_[:rim], np.s_[-rim:], np.s_[:, :rim], np.s_[:, -rim:]):
             if rim:
@@ -351,16 +350,35 @@ def _smooth(masked: MaskedImage, config: SourceDetectionConfig, sigma: float, *,
     return SmoothedImage(image, masked.variance, (kernel**2).astype(np.float32), rim, sigma, unit, do_smooth)
 
 
+def _correlated(plane: NDArray[np.float32], kernel: NDArray[np.float32]) -> NDArray[np.float32]:
+    out = np.empty_like(plane)
+    threads.each(lambda rows: correlate_separable(plane, kernel, rows.start, out[rows]), threads.bands(len(plane)))
+    return out
+
+
+def _runs(smoothed: SmoothedImage, levels: _Levels) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """Runs beyond the threshold above and below zero, as `threshold_runs` has them."""
+
+    def runs_in(rows: slice) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+        found = threshold_runs(
+            smoothed.image[rows],
+            smoothed.variance,
+            smoothed.variance_kernel,
+            (rows.start, 0),
+            levels.threshold,
+            levels.include,
+            levels.per_pixel,
+        )
+        for runs in found:
+            runs[:, 0] += rows.start
+        return found
+
+    positive, negative = zip(*threads.each(runs_in, threads.bands(len(smoothed.image))), strict=True)
+    return np.concatenate(positive), np.concatenate(negative)
+
+
 def _threshold(smoothed: SmoothedImage, levels: _Levels, signs: tuple[int, ...], min_pixels: int) -> dict[int, _Found]:
-    positive, negative = threshold_runs(
-        smoothed.image,
-        smoothed.variance,
-        smoothed.variance_kernel,
-        (0, 0),
-        levels.threshold,
-        levels.include,
-        levels.per_pixel,
-    )
+    positive, negative = _runs(smoothed, levels)
     return {sign: _regions(smoothed, positive if sign > 0 else negative, sign, min_pixels) for sign in signs}
 
 

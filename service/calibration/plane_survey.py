@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from service import threads
 from service.calibration.kernels.image_statistics import BINS, moments_within, survey_plane
 
 if TYPE_CHECKING:
@@ -110,10 +111,19 @@ class PlaneSurvey:
 
     def _pass(self, wanted: NDArray[np.uint8], room: int) -> None:
         """Pass over the plane, and over again if bins were not picked that hold quantiles."""
-        picked = np.empty(room + self._plane[0].shape[1] + 1, np.float32)
-        counts, n_picked, middle = survey_plane(
-            *self._plane, self._low, self._scale, wanted, self._center, self._inner, picked
-        )
+        image, mask, bad = self._plane
+        bands = threads.bands(len(image))
+        # each has room for all that is wanted, wherever it is: memory costs nothing until it is written
+        picked = np.empty((len(bands), room + image.shape[1] + 1), np.float32)
+
+        def survey(band: int) -> tuple[NDArray[np.int64], int, NDArray[np.float64]]:
+            part, part_mask = image[bands[band]], mask[bands[band]]
+            return survey_plane(
+                part, part_mask, bad, self._low, self._scale, wanted, self._center, self._inner, picked[band]
+            )
+
+        counts_of, n_of, middle_of = zip(*threads.each(survey, range(len(bands))), strict=True)
+        counts, n_picked = np.sum(counts_of, axis=0), sum(n_of)
         self._n = int(counts.sum())
         floors = np.floor(self._fractions * (self._n - 1)).astype(np.int64)
         self._ranks = np.stack([floors, np.minimum(floors + 1, self._n - 1)])
@@ -124,7 +134,9 @@ class PlaneSurvey:
             self._pass(wanted, int(counts @ wanted))
             return
         self._left_out = np.cumsum(counts * (1 - wanted))
-        self._picked, self._middle = np.sort(picked[:n_picked]), middle
+        self._picked = np.concatenate([values[:n] for values, n in zip(picked, n_of, strict=True)])
+        self._picked.sort()
+        self._middle = np.concatenate(middle_of).sum(axis=0)
         distance = abs(self._picked.astype(np.float64) - self._center)
         self._border = self._picked[(distance > self._inner) & (distance <= self._outer)].astype(np.float64)
 

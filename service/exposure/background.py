@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.polynomial.chebyshev import chebvander
 
+from service import threads
 from service.exposure.geometry import Box
 from service.exposure.grid_interpolation import INTERPOLATION_STYLES, PiecewiseCubic, lowered_style
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -24,6 +25,7 @@ _UNDERSAMPLE_NUMBERS = {"THROW_EXCEPTION": 0, "REDUCE_INTERP_ORDER": 1, "INCREAS
 _CHEBYSHEV, _NO_APPROXIMATION = 0, -1
 
 _ROWS = 32  # rows drawn at once: the float64 buffer stays in cache
+_ALL = slice(None)
 _MAX_CONDITION = 1e3  # of the cells' design matrix: a hole of 3x3 in 8x8 cells has 3e2, half the side 1e3
 
 
@@ -173,17 +175,15 @@ class BackgroundModel:
 
     def blocks(self) -> Iterator[tuple[slice, NDArray[np.float32]]]:
         """Draw `image` block by block: rows and their values, which the next block overwrites."""
-        return _blocks([self], self.bbox)
+        return BackgroundList([self]).blocks()
 
     def subtract_from(self, image: NDArray[np.float32]) -> None:
         """Subtract exactly what `image` draws from a plane, in place and without making that plane."""
-        for rows, model in self.blocks():
-            image[rows] -= model
+        BackgroundList([self]).subtract_from(image)
 
     def add_to(self, image: NDArray[np.float32]) -> None:
         """Add exactly what `image` draws to a plane, in place and without making that plane."""
-        for rows, model in self.blocks():
-            image[rows] += model
+        BackgroundList([self]).add_to(image)
 
     def scaled(self, factor: float) -> BackgroundModel:
         """Model in other units: values times ``factor``, standard errors left alone as upstream does."""
@@ -293,17 +293,17 @@ class BackgroundList:
 
     def add_to(self, image: NDArray[np.float32]) -> None:
         """Add the sum of all models to a plane in place; nothing for an empty list."""
-        for rows, model in self.blocks():
-            image[rows] += model
+        if self._models:
+            _combine(image, self._models, self._box(), np.add)
 
     def subtract_from(self, image: NDArray[np.float32]) -> None:
         """Subtract the sum of all models from a plane in place; nothing for an empty list."""
-        for rows, model in self.blocks():
-            image[rows] -= model
+        if self._models:
+            _combine(image, self._models, self._box(), np.subtract)
 
     def blocks(self) -> Iterator[tuple[slice, NDArray[np.float32]]]:
         """Draw `image` block by block: rows and their values, which the next block overwrites; none if empty."""
-        return _blocks(self._models, self._box()) if self._models else iter(())
+        return _blocks(_surfaces(self._models, self._box()), self._box()) if self._models else iter(())
 
     def mean_and_variance(self) -> tuple[float, float]:
         """Mean (counts) and sample variance (counts²) of the pixels of `image`."""
@@ -383,13 +383,14 @@ def _padded(coefficients: NDArray[np.float64], size: int) -> NDArray[np.float64]
     return np.pad(coefficients, (0, size - len(coefficients)))
 
 
-def _blocks(models: Iterable[BackgroundModel], bbox: Box) -> Iterator[tuple[slice, NDArray[np.float32]]]:
-    """Blocks of rows of the sum of models, in float32; each is overwritten by the next."""
-    surfaces = _surfaces(models, bbox)
+def _blocks(
+    surfaces: Sequence[_Surface], bbox: Box, wanted: slice = _ALL
+) -> Iterator[tuple[slice, NDArray[np.float32]]]:
+    """Blocks of rows of the sum of surfaces, in float32, those wanted; each is overwritten by the next."""
     total = np.empty((_ROWS, bbox.width))
     part = np.empty_like(total)
     result = np.empty((_ROWS, bbox.width), np.float32)
-    for start in range(0, bbox.height, _ROWS):
+    for start in range(0, bbox.height, _ROWS)[wanted]:
         n = min(_ROWS, bbox.height - start)
         surfaces[0].rows(start, total[:n])
         for surface in surfaces[1:]:
@@ -401,6 +402,17 @@ def _blocks(models: Iterable[BackgroundModel], bbox: Box) -> Iterator[tuple[slic
 
 def _draw(models: Iterable[BackgroundModel], bbox: Box) -> NDArray[np.float32]:
     plane = np.empty(bbox.shape, np.float32)
-    for rows, model in _blocks(models, bbox):
+    for rows, model in _blocks(_surfaces(models, bbox), bbox):
         plane[rows] = model
     return plane
+
+
+def _combine(plane: NDArray[np.float32], models: Iterable[BackgroundModel], bbox: Box, operation: np.ufunc) -> None:
+    """Add the sum of models to a plane, or subtract it. Blocks are the same however many threads there are."""
+    surfaces = _surfaces(models, bbox)
+
+    def draw(blocks: slice) -> None:
+        for rows, model in _blocks(surfaces, bbox, blocks):
+            operation(plane[rows], model, out=plane[rows])
+
+    threads.each(draw, threads.bands(-(-bbox.height // _ROWS)))

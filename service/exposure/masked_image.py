@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from service import threads
 from service.exposure.geometry import Box
 from service.exposure.mask import MaskPlanes
 
@@ -86,7 +87,12 @@ class MaskedImage:
 
     def clear_planes(self, names: Iterable[str]) -> None:
         """Clear the named planes everywhere."""
-        self.mask &= np.int32(~self.planes.bitmask(names))
+        kept = np.int32(~self.planes.bitmask(names))
+
+        def clear(rows: slice) -> None:
+            self.mask[rows] &= kept
+
+        threads.each(clear, threads.bands(len(self.mask)))
 
     def count(self, name: str) -> int:
         """Number of pixels with a plane set."""

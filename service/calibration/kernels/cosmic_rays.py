@@ -12,7 +12,9 @@ from service.calibration.kernels.statistics import sort_in_place
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["grow_round", "label_runs", "scan"]
+__all__ = ["grow_round", "label_runs", "mark_candidates", "scan"]
+
+_EIGHT_BYTES_TO_BITS = np.uint64(0x0102040810204080)
 
 
 @njit(cache=True, nogil=True)
@@ -85,10 +87,7 @@ def _mark_row(
     squared_limit: np.float32,
     candidate: NDArray[np.bool_],
 ) -> None:
-    """Mark pixels that may exceed a pair mean by some sigma > 0, a little too many; the rim keeps its marks.
-
-    Nearly no pixel is marked and reaches the test proper; this loop vectorises.
-    """
+    """Mark pixels that may exceed a pair mean by some sigma > 0, a little too many; the rim keeps its marks."""
     n = row.size - 2
     left, middle, right = row[:n], row[1 : n + 1], row[2:]
     below_left, below_middle, below_right = below[:n], below[1 : n + 1], below[2:]
@@ -117,13 +116,50 @@ def _near(mask: NDArray[np.int32], bits: np.int32, y: int, x: int) -> bool:
 
 
 @njit(cache=True, nogil=True)
-def _next_marked(marks: NDArray[np.bool_], start: int, stop: int) -> int:
-    """First marked index from ``start`` on, or one that is not below ``stop``; ``marks`` is whole words of 8 bytes."""
-    words = marks.view(np.uint64)
+def mark_candidates(
+    image: NDArray[np.float32], variance: NDArray[np.float32], min_sigma: float, y0: int, marks: NDArray[np.uint8]
+) -> None:
+    """Mark the pixels of some rows that may be cosmic rays, for `scan`.
+
+    Nearly no pixel is marked and reaches the test proper; this vectorises.
+
+    Parameters
+    ----------
+    image, variance : ndarray of float32, shape (height, width)
+        Planes.
+    min_sigma : float
+        Significance over a pair of neighbours, more than 0.
+    y0 : int
+        Row that ``marks`` begins with.
+    marks : ndarray of uint8, shape (rows, (width + 7) // 8)
+        Output: a bit for each pixel, the lowest of a byte first.
+    """
+    height, width = image.shape
+    squared_limit = np.float32(0.999 * min_sigma * min_sigma)
+    row = np.zeros((width + 7) // 8 * 8, np.bool_)
+    words = row.view(np.uint64)
+    for k in range(marks.shape[0]):
+        y = y0 + k
+        if y == 0 or y == height - 1:
+            marks[k] = 0
+            continue
+        _mark_row(image[y - 1], image[y], image[y + 1], variance[y], squared_limit, row[:width])
+        for i in range(words.size):
+            marks[k, i] = np.uint8((words[i] * _EIGHT_BYTES_TO_BITS) >> np.uint64(56))
+
+
+@njit(cache=True, nogil=True)
+def _mark(marks: NDArray[np.uint8], x: int) -> None:
+    marks[x // 8] |= np.uint8(1 << x % 8)
+
+
+@njit(cache=True, nogil=True)
+def _next_marked(marks: NDArray[np.uint8], start: int, stop: int) -> int:
+    """First marked pixel of a row from ``start`` on, or one that is not below ``stop``."""
     x = start
-    while x < stop and not marks[x]:
+    while x < stop and not marks[x // 8] >> x % 8 & 1:
         x += 1
-        while x < stop and x % 8 == 0 and words[x // 8] == 0:
+        while x < stop and x % 8 == 0 and marks[x // 8] == 0:
             x += 8
     return x
 
@@ -140,26 +176,21 @@ def scan(
     bad: np.int32,
     interpolated: np.int32,
     max_pixels: int,
+    marks: NDArray[np.uint8],
 ) -> NDArray[np.int64]:
     """Flat indices of cosmic-ray pixels in raster order, at most ``max_pixels + 1``; the image is left as it was.
 
     A pixel that is found is overwritten at once, so that the pixels after it see a clean neighbour. Only candidates
-    are tested, to which the later neighbours of a pixel that is found are added; without a ``min_sigma`` > 0 all are.
+    are tested, a bit each in ``marks`` as from `mark_candidates`, to which the later neighbours of a pixel that is
+    found are added.
     """
     height, width = image.shape
     found = np.empty(1024, np.int64)
     originals = np.empty(1024, np.float32)
-    n = before = 0  # found in all, and before this row
-    squared_limit = np.float32(0.999 * min_sigma * min_sigma)
-    marks = np.ones((width + 7) // 8 * 8, np.bool_)
+    n = 0
     for y in range(1, height - 1):
-        if min_sigma > 0:
-            _mark_row(image[y - 1], image[y], image[y + 1], variance[y], squared_limit, marks[:width])
-        while before < n:  # of the row below
-            x = found[before] % width
-            marks[x - 1 : x + 2] = True
-            before += 1
-        x = _next_marked(marks, 1, width - 1)
+        row = marks[y]
+        x = _next_marked(row, 1, width - 1)
         while x < width - 1 and n <= max_pixels:
             estimate = _estimate(image, variance, y, x, background, ratios, min_sigma, noise_factor)
             if not (np.isnan(estimate) or (mask[y, x] & bad) != 0 or _near(mask, interpolated, y, x)):
@@ -169,9 +200,11 @@ def scan(
                 found[n] = y * width + x
                 originals[n] = image[y, x]
                 image[y, x] = estimate
-                marks[x + 1] = True
                 n += 1
-            x = _next_marked(marks, x + 1, width - 1)
+                _mark(row, x + 1)
+                for xx in range(x - 1, x + 2):
+                    _mark(marks[y + 1], xx)
+            x = _next_marked(row, x + 1, width - 1)
     for i in range(n):
         image[found[i] // width, found[i] % width] = originals[i]
     return found[:n]

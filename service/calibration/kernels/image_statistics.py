@@ -115,14 +115,14 @@ def survey_plane(
         Pixels in each bin, 0 in the first.
     n_picked : int
         Less than what was wanted if ``picked`` was too small.
-    middle : ndarray of float64, shape (3,)
-        Number, sum and sum of squares of deviations from ``center``.
+    middle : ndarray of float64, shape (height, 3)
+        Number, sum and sum of squares of deviations from ``center`` in each row, which no other row has a part in.
     """
     width = image.shape[1]
     row, bins = np.empty(width, np.float32), np.empty(width, np.uint16)
     counts = np.zeros((4, BINS), np.int32)
     nothing, no_mask = np.zeros(BINS, np.uint8), np.empty(0, np.int32)
-    middle = np.zeros(3)
+    middle = np.zeros((image.shape[0], 3))
     n_picked = 0
     for y in range(image.shape[0]):
         _clean(image[y], mask[y] if mask.size else no_mask, bad, row)
@@ -131,8 +131,7 @@ def survey_plane(
             wanted = nothing
         n_picked = _count_and_pick(row, bins, counts, wanted, picked, n_picked)
         if inner >= 0:
-            n, total, squares = _row_moments(row, center, inner)
-            middle += np.array([n, total, squares])
+            middle[y, 0], middle[y, 1], middle[y, 2] = _row_moments(row, center, inner)
     counts[:, 0] = 0
     return counts.sum(axis=0), n_picked, middle
 

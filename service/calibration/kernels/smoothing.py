@@ -71,8 +71,10 @@ def correlated_row(
 
 
 @njit(cache=True, nogil=True)
-def correlate_separable(plane: NDArray[np.float32], kernel: NDArray[np.float32], out: NDArray[np.float32]) -> None:
-    """Correlate a plane with a symmetric kernel along y and x; the rim where it does not fit becomes NaN.
+def correlate_separable(
+    plane: NDArray[np.float32], kernel: NDArray[np.float32], y0: int, out: NDArray[np.float32]
+) -> None:
+    """Rows of a plane correlated with a symmetric kernel along y and x; the rim where it does not fit becomes NaN.
 
     Parameters
     ----------
@@ -80,12 +82,14 @@ def correlate_separable(plane: NDArray[np.float32], kernel: NDArray[np.float32],
         Input.
     kernel : ndarray of float32, shape (2 h + 1,)
         Symmetric.
-    out : ndarray of float32, shape (height, width)
+    y0 : int
+        Row of the plane that ``out`` begins with.
+    out : ndarray of float32, shape (rows, width)
         Output, not ``plane``.
     """
     column = np.empty(plane.shape[1] + kernel.size, np.float32)
-    for y in range(plane.shape[0]):
-        correlated_row(plane, kernel, y, 0, column, out[y])
+    for y in range(out.shape[0]):
+        correlated_row(plane, kernel, y0 + y, 0, column, out[y])
 
 
 @njit(cache=True, nogil=True)

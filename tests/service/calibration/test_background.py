@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from service import threads
 from service.calibration.background import fit_background, subtract_background
 from service.calibration.config.background import SubtractBackgroundConfig
 from service.calibration.errors import ConstantBackgroundError, TooManyMaskedPixelsError
@@ -137,6 +138,22 @@ def test_fit_does_not_depend_on_origin_or_bit_numbers_and_follows_the_scale() ->
     np.testing.assert_allclose(
         fit_background(moved, SubtractBackgroundConfig(bin_size=64)).image(), 4 * reference, rtol=1e-6
     )
+
+
+@pytest.mark.parametrize("statistic", ["MEAN", "MEDIAN", "MEANCLIP"])
+@pytest.mark.parametrize("with_ratio", [False, True])
+def test_threads_change_no_cell(statistic: str, with_ratio: bool) -> None:
+    rng = np.random.default_rng(6)
+    image = sky((611, 430))
+    image[rng.random(image.shape) < 0.02] = np.nan
+    ratio = rng.normal(1, 0.1, image.shape).astype(np.float32) if with_ratio else None
+    config = SubtractBackgroundConfig(bin_size=60, statistics_property=statistic)
+    alone = fit_background(masked(image), config, ratio=ratio)
+    with threads.at_most(3):
+        together = fit_background(masked(image), config, ratio=ratio)
+    assert alone.value.shape[0] == 11
+    np.testing.assert_array_equal(together.value, alone.value)
+    np.testing.assert_array_equal(together.stderr, alone.stderr)
 
 
 def test_nothing_to_fit_is_an_error_with_its_reason() -> None:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from service import threads
 from service.calibration.config.cosmic_rays import CosmicRayConfig, RepairConfig
 from service.calibration.cosmic_rays import CosmicRays, psf_ratios, repair
 from service.calibration.errors import TooManyCosmicRays
@@ -206,6 +207,22 @@ def test_scan_is_the_sequential_pixel_test() -> None:
         for a, b in zip(result.first_scan.offsets[:-1], result.first_scan.offsets[1:], strict=True)
     ]
     assert len(result.accepted) == sum(c >= 150 for c in charge)
+
+
+@pytest.mark.parametrize("min_sigma", [6.0, -500.0])
+def test_threads_find_the_same_pixels(min_sigma: float) -> None:
+    """Also where a track crosses from the rows of one thread to those of another."""
+    image = np.random.default_rng(9).normal(0, NOISE, (121, 110)).astype(np.float32)
+    for row in range(2, 117, 3):
+        image[row : row + 5, (7 * row) % 100] += np.arange(300, 800, 100)
+    found = []
+    for count in (1, 3):
+        with threads.at_most(count):
+            result = repair(exposure_of(image.copy()), config(min_sigma=min_sigma), keep_cosmic_rays=True)
+        found.append(result)
+    assert found[0].first_scan.pixels.size > 50
+    np.testing.assert_array_equal(found[1].first_scan.pixels, found[0].first_scan.pixels)
+    np.testing.assert_array_equal(found[1].cosmic_rays.pixels, found[0].cosmic_rays.pixels)
 
 
 def test_absolute_threshold_when_min_sigma_is_negative() -> None:

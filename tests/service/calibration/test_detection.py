@@ -65,7 +65,7 @@ def test_smoothing_equals_scipy_where_the_kernel_fits():
     assert len(kernel) == 13
     assert kernel.sum() == pytest.approx(1, abs=1e-15)
     out = np.empty_like(plane)
-    correlate_separable(plane, kernel.astype(np.float32), out)
+    correlate_separable(plane, kernel.astype(np.float32), 0, out)
     expected = ndimage.correlate1d(ndimage.correlate1d(plane.astype(float), kernel, axis=0), kernel, axis=1)
     np.testing.assert_allclose(out[6:-6, 6:-6], expected[6:-6, 6:-6], rtol=1e-6)
     rim = np.ones(plane.shape, bool)
@@ -76,7 +76,7 @@ def test_smoothing_equals_scipy_where_the_kernel_fits():
 def test_smoothing_of_an_image_smaller_than_the_kernel_leaves_nothing_to_search():
     plane = np.ones((9, 40), np.float32)
     out = np.zeros_like(plane)
-    correlate_separable(plane, smoothing_kernel(1.7, 7.0).astype(np.float32), out)
+    correlate_separable(plane, smoothing_kernel(1.7, 7.0).astype(np.float32), 0, out)
     assert np.isnan(out).all()
 
 
@@ -251,6 +251,24 @@ def test_grid_of_stars_gives_one_footprint_each(do_smooth):
     )
     rim = result.kernel_width // 2
     assert exposure.masked_image.count("EDGE") == 156 * 160 - (156 - 2 * rim) * (160 - 2 * rim)
+
+
+@pytest.mark.parametrize("threshold_type", ["pixel_stdev", "stdev"])
+def test_threads_change_no_detection(threshold_type):
+    rng = np.random.default_rng(8)
+    stars = np.column_stack([rng.uniform(0, 200, (90, 2)), rng.choice([-300, 300], 90)])
+    config = SourceDetectionConfig(threshold_polarity="both", threshold_type=threshold_type)
+    found = []
+    for count in (1, 3):
+        exposure = star_field(stars, (203, 200))
+        backgrounds = BackgroundList()
+        with threads.at_most(count):
+            footprints = detect_sources(exposure, config, backgrounds=backgrounds).footprints
+        parts = [footprints.spans, footprints.span_offsets, footprints.peaks, footprints.peak_values]
+        found.append([*parts, footprints.peak_significance, exposure.masked_image.mask, exposure.masked_image.image])
+    assert len(found[0][1]) > 40
+    for alone, together in zip(*found, strict=True):
+        np.testing.assert_array_equal(together, alone)
 
 
 def test_every_detected_pixel_is_within_the_growth_of_one_above_threshold():

@@ -8,6 +8,7 @@ from unittest.mock import Mock
 import numpy as np
 import pytest
 
+from service import threads
 from service.calibration import plane_survey
 from service.calibration.kernels.image_statistics import survey_plane
 from service.calibration.statistics import clipped_statistics, plane_median, plane_quantiles, plane_statistics
@@ -68,6 +69,22 @@ def test_large_planes_with_pixels_left_out(scene: str) -> None:
     lone = np.full(SHAPE, np.nan, np.float32)
     lone[3, 4] = 5.0
     assert plane_statistics(lone)[::2] == (5.0, 5.0)
+
+
+@pytest.mark.parametrize("scene", SCENES)
+@pytest.mark.parametrize("misled", [False, True])
+def test_threads_change_nothing(scene: str, misled: bool) -> None:
+    rng = np.random.default_rng(5)
+    image = SCENES[scene](rng).astype(np.float32)
+    mask = rng.choice(np.array([0, 0, 0, 1, 2, 3], np.int32), SHAPE)
+    if misled:
+        image.reshape(-1)[::STRIDE] = 0
+    found = []
+    for count in (1, 3, 7):
+        with threads.at_most(count):
+            statistics = plane_statistics(image, mask, 2), plane_statistics(image, num_sigma=1.0, num_iter=5)
+            found.append(np.concatenate([*statistics, plane_quantiles(image, FRACTIONS, mask, 2)]).tobytes())
+    assert found[0] == found[1] == found[2]
 
 
 @pytest.mark.parametrize("sampled", [0.0, 1e4, np.nan, 3e38])

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from numpy.polynomial.chebyshev import chebval2d
 from scipy.interpolate import Akima1DInterpolator, CubicSpline
 
+from service import threads
 from service.exposure.background import BackgroundList, BackgroundModel, cell_centers, cell_edges
 from service.exposure.geometry import Box
 from service.exposure.grid_interpolation import PiecewiseCubic, lowered_style
@@ -191,6 +192,19 @@ def test_list_is_the_sum_of_what_was_subtracted() -> None:
     backgrounds.add_to(image)
     with pytest.raises(ValueError, match="empty"):
         backgrounds.image()
+
+
+def test_threads_subtract_and_add_what_one_does() -> None:
+    bbox = Box(5, 4, 201, 581)
+    before = np.random.default_rng(0).normal(1000, 30, bbox.shape).astype(np.float32)
+    backgrounds = both_kinds(bbox)
+    for change in (backgrounds.subtract_from, backgrounds.add_to, backgrounds[1].subtract_from, backgrounds[0].add_to):
+        alone, together = before.copy(), before.copy()
+        change(alone)
+        with threads.at_most(3):
+            change(together)
+        assert (alone != before).all()
+        np.testing.assert_array_equal(together, alone)
 
 
 def test_mean_and_variance_are_those_of_the_image() -> None:

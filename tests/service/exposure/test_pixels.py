@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from service import threads
 from service.exposure.footprint import FootprintSet
 from service.exposure.geometry import Box, pixel_index
 from service.exposure.ids import IdGenerator, packed_catalog_id
@@ -66,6 +67,16 @@ def test_scaling_scales_the_variance_by_the_square() -> None:
     assert (image.image[0, 0], image.variance[0, 0]) == (6.0, 45.0)
     with pytest.raises(ValueError, match="one shape"):
         MaskedImage(np.zeros((2, 3), "f4"), np.zeros((3, 2), "i4"), np.zeros((2, 3), "f4"))
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_planes_are_cleared_and_no_others(count: int) -> None:
+    mask = np.random.default_rng(1).integers(0, 1 << 12, (10, 7), np.int32)
+    image = MaskedImage(np.zeros(mask.shape, "f4"), mask.copy(), np.zeros(mask.shape, "f4"))
+    with threads.at_most(count):
+        image.clear_planes(["CR", "DETECTED"])
+    np.testing.assert_array_equal(image.mask, mask & ~image.planes.bitmask(["CR", "DETECTED"]))
+    assert (image.count("CR"), image.count("DETECTED")) == (0, 0)
 
 
 def footprints() -> FootprintSet:
