@@ -10,6 +10,7 @@ from service.calibration.kernels.lanczos import resample
 from service.calibration.kernels.psf_shapes import measure_shapes
 from service.exposure.psf import PsfexPsf
 from service.exposure.psf.base import positions
+from service.exposure.psf.lanczos import check_shifts
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -75,7 +76,13 @@ def drawn(
     -------
     ndarray of float32, shape (n, height, width)
         The stamps.
+
+    Raises
+    ------
+    ValueError
+        A shift is too large, or NaN.
     """
+    check_shifts(shift_x, shift_y)
     _, grid_height, grid_width = components.shape
     transposed = np.ascontiguousarray(components.transpose(0, 2, 1)).reshape(len(components), -1)
     stamps = np.empty((len(terms), *shape), np.float32)

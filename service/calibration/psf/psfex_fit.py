@@ -13,6 +13,7 @@ from service.calibration.kernels.psfex import fit_grid_pixels, fit_refinement
 from service.calibration.kernels.star_stamps import far_from_masked, reduced_chi2
 from service.calibration.psf.joint_refinement import JointRefinement
 from service.calibration.psf.star_stamps import model_fluxes, noise_weight, without_neighbors, without_pedestal
+from service.exposure.psf.lanczos import check_shifts
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -281,6 +282,7 @@ class PsfexFit:
 
 def _resampling(shift: NDArray[np.float64], n_in: int, n_out: int, step: int, phases: int) -> NDArray[np.float32]:
     """Matrices (n, n_out, n_in) that resample with ``step / phases`` input pixels an output pixel."""
+    check_shifts(shift)
     matrices = np.empty((len(shift), n_out, n_in), np.float32)
     fill_matrices(shift, step, phases, matrices)
     return matrices

@@ -9,7 +9,7 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["LANCZOS_ORDER", "lanczos_kernel", "lanczos_matrices"]
+__all__ = ["LANCZOS_ORDER", "check_shifts", "lanczos_kernel", "lanczos_matrices"]
 
 LANCZOS_ORDER = 5
 _TAPS = np.arange(-LANCZOS_ORDER, LANCZOS_ORDER + 2)  # reached by any shift in [-1, 2)
@@ -57,8 +57,7 @@ def lanczos_matrices(shift: NDArray[np.float64], n_in: int, n_out: int, step: fl
     stride = round(step * period)
     if stride < 1 or abs(stride - step * period) > 1e-9:
         raise ValueError(f"step {step} is neither an integer nor one over an integer")
-    if not np.all(np.abs(shift) <= 1.0):
-        raise ValueError("Lanczos shifts must be within one input pixel")
+    check_shifts(shift)
     n = len(shift)
     first = n_in // 2 - (n_out // 2) * step
     margin = _PAD + max(0, int(-np.floor(first)), int(np.ceil(first + (n_out - 1) * step)) - (n_in - 1))
@@ -77,6 +76,12 @@ def lanczos_matrices(shift: NDArray[np.float64], n_in: int, n_out: int, step: fl
         np.divide(weights[:, None, :], total[:, :, None], out=band, casting="same_kind")
     # contiguous, because a stack of views sends numpy's matmul down its slow path
     return np.ascontiguousarray(padded[:, :, margin : margin + n_in])
+
+
+def check_shifts(*shifts: NDArray[np.float64]) -> None:
+    """Refuse shifts that are beyond one input pixel, or NaN: compiled loops would read beside the input."""
+    if not all(np.all(np.abs(shift) <= 1.0) for shift in shifts):
+        raise ValueError("Lanczos shifts must be within one input pixel")
 
 
 def _outside(start: NDArray[np.floating], steps: NDArray[np.floating], n_in: int) -> NDArray[np.bool_]:

@@ -45,6 +45,12 @@ def test_images_are_those_of_numpy() -> None:
     np.testing.assert_array_equal([x0_again, y0_again], [x0, y0])
 
 
+def test_positions_too_large_for_pixels_are_refused_as_by_numpy() -> None:
+    for psf in varying():
+        with pytest.raises(ValueError, match="within one input pixel"):
+            psf.images([1e15], [40.0])
+
+
 def test_what_the_kernel_leaves_at_whole_pixels_is_that_of_numpy() -> None:
     # 1e-14 of the PSF: it decides to which child of a blend the pixels beyond all PSFs go
     point = np.zeros((1, 83, 83), np.float32)
