@@ -318,7 +318,7 @@ class BackgroundList:
             deviation = values.ravel().astype(np.float64) - pivot
             total += float(deviation.sum())
             squares += float(np.square(deviation).sum())
-        return pivot + total / n, max(squares - total**2 / n, 0.0) / (n - 1)
+        return pivot + total / n, max(squares - total**2 / n, 0.0) / (n - 1) if n > 1 else float("nan")
 
     def _box(self) -> Box:
         if not self._models:

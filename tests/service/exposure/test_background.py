@@ -215,6 +215,12 @@ def test_mean_and_variance_are_those_of_the_image() -> None:
         assert variance == pytest.approx(image.var(ddof=1), rel=1e-5)
 
 
+def test_one_pixel_has_no_variance() -> None:
+    mean, variance = BackgroundList([model(np.array([[900.0]]), Box(0, 0, 1, 1))]).mean_and_variance()
+    assert mean == 900.0
+    assert np.isnan(variance)
+
+
 @settings(max_examples=20, deadline=None)
 @given(factor=st.floats(1e-3, 1e3), x0=st.integers(-5000, 5000), y0=st.integers(-5000, 5000))
 def test_models_scale_and_do_not_depend_on_the_origin(factor: float, x0: int, y0: int) -> None:
