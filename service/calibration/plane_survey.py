@@ -92,7 +92,7 @@ class PlaneSurvey:
         """Bins as the pass counts them."""
         with np.errstate(over="ignore"):
             place = (values.astype(np.float32) - self._low) * self._scale
-        return np.asarray(1 + np.clip(place, 0, BINS - 2).astype(np.int64))
+        return np.asarray((np.clip(place, 0, BINS - 2) + np.float32(1)).astype(np.int64))  # the sum is rounded, too
 
     def _predicted(self, sample: NDArray[np.float32]) -> NDArray[np.uint8]:
         """Bins that hold the quantiles, most likely, and those between the inner and the outer limit."""

@@ -119,3 +119,23 @@ def test_a_limit_that_no_one_expected() -> None:
         if n:
             assert mean == pytest.approx(kept.mean(), rel=1e-10)
             assert stdev == pytest.approx(kept.std(ddof=1), rel=1e-9)
+
+
+def test_values_at_a_limit_whose_bins_are_rounded_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Just below a power of two, one more is the next whole number in float32."""
+    passes = Mock(wraps=survey_plane)
+    monkeypatch.setattr(plane_survey, "survey_plane", passes)
+    image = np.random.default_rng(4).normal(0, 5, SHAPE).astype(np.float32)
+    sample = image.reshape(-1)[::STRIDE].copy()
+    center = float(np.sort(sample)[sample.size // 2])
+    plane_survey.PlaneSurvey(image, None, 0, fractions=[], limits=[(center, 1.0)], sample=sample)
+    low, scale = passes.call_args.args[3:5]
+    value = np.float32(low + 512 / scale)
+    while (value - low) * scale >= 512:
+        value = np.nextafter(value, np.float32(-np.inf))
+    assert (value - low) * scale + np.float32(1) == 513
+    image[::7, ::5] = value
+    inner = np.nextafter(center - float(value), 0)
+    survey = plane_survey.PlaneSurvey(image, None, 0, fractions=[], limits=[(center, inner / 0.97)], sample=sample)
+    limit = 1.01 * inner
+    assert survey.moments(center, limit)[0] == np.count_nonzero(abs(image - np.float64(center)) <= limit)
