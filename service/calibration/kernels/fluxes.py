@@ -197,7 +197,9 @@ def _gaussian_sum(
         middle = -wxy * dy / wxx
         square = middle * middle - (wyy * dy * dy - _MAX_EXPONENT) / wxx
         reach = np.sqrt(max(square, 0.0))
-        first, last = max(int(np.ceil(x + middle - reach)), 0), min(int(np.floor(x + middle + reach)), width - 1)
+        # limited before they become integers, for which they may be too large
+        first = int(max(np.ceil(x + middle - reach), np.floor(x - half - 0.5), 0.0))
+        last = int(min(np.floor(x + middle + reach), np.floor(x + half + 0.5), width - 1.0))
         if square < 0.0 or first > last:
             continue
         line = image[row, first : last + 1]

@@ -17,7 +17,7 @@ LANES = 8
 #: Rows of the work space.
 WORK_ROWS = 5
 _MAX_EXPONENT = 40.0  # the weight is below 3e-9 beyond
-_TINIEST = 1300.0  # exponent up to which weights can be multiplied up again: exp(-650) is 1e-283
+_TINIEST = 700.0  # exponent up to which ratios of weights can be squared, in any order: exp(350) is 1e152
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -139,7 +139,7 @@ def gaussian_sums(
 ) -> None:
     """Sums of weight times value times 1, x, y, xx, yy, xy about (x0, y0).
 
-    The weight is taken as 0 where its exponent is beyond 40: there it is below 3e-9.
+    Where its exponent is beyond 40 the weight is below 3e-9: some of these pixels count, the others do not.
 
     Parameters
     ----------

@@ -151,6 +151,14 @@ def test_gaussian_flux_weighs_each_pixel_with_the_exponential(shape: tuple[float
         assert value[0] == pytest.approx(expected, rel=1e-9)
 
 
+@pytest.mark.parametrize("variance", [1e6, 1e30, 1e150])
+def test_gaussian_flux_of_a_shape_beyond_the_image_is_cut_at_the_largest_half_size(variance: float) -> None:
+    image = np.ones((3, 2600), np.float32)
+    value = np.full(2, np.nan)
+    measure_gaussian_flux(image, image, np.array([variance, variance, 0.0]), 1300.0, 1.0, value)
+    assert value[0] == pytest.approx(6.0 * np.exp(-0.5 * (np.arange(2600) - 1300.0)[299:2301] ** 2 / variance).sum())
+
+
 def test_noiseless_fluxes(scene: Any) -> None:
     shape, centers = scene.grid(4, 60)
     catalog = run(scene, scene.stars(shape, centers, 1e6, 2.0, 0.0), centers, psf=ExactGaussianPsf(2.0, 41, 41))

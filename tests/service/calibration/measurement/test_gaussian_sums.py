@@ -38,6 +38,15 @@ def test_sums_equal_those_of_the_exponential(sigma: float, axis_ratio: float) ->
             np.testing.assert_array_less(np.abs(measured(stamp, x0, y0, w) - sums), 1e-6 * sizes + 1e-7)
 
 
+def test_the_weights_of_a_tiny_slim_ellipse_do_not_overflow() -> None:
+    # from row to row by more than 1e154 at a corner of the box, so that the square of the ratio is infinite
+    stamp = np.ones((14, 32))
+    w = (22.100863828422796, 1087.1399996032892, -127.47355153570084)
+    sums, sizes = expected(stamp, 22.41581140936297, 6.238134610962097, w)
+    found = measured(stamp, 22.41581140936297, 6.238134610962097, w)
+    np.testing.assert_array_less(np.abs(found - sums), 1e-6 * sizes + 1e-7)
+
+
 def test_pixels_that_are_not_finite_count_only_where_they_have_weight() -> None:
     stamp = np.ones((30, 32))
     stamp[2, 3] = np.nan
