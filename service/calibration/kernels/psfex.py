@@ -89,6 +89,7 @@ def _accumulate(factors, values, sums):  # type: ignore[no-untyped-def]
 def fit_grid_pixels(
     profiles: NDArray[np.float32],
     known: NDArray[np.bool_],
+    part: tuple[int, int],
     rows: NDArray[np.int64],
     flux: NDArray[np.float64],
     basis: NDArray[np.float64],
@@ -105,6 +106,8 @@ def fit_grid_pixels(
         Stamps of unit flux resampled to the grid.
     known : ndarray of bool, shape (stars, pixels) or (0, 0)
         Grid pixels that count; all do where it is empty.
+    part : tuple of int
+        First of the grid pixels to be fitted, and the one after the last.
     rows : ndarray of int64, shape (used,)
         The stars that count.
     flux : ndarray of float64, shape (stars,)
@@ -120,10 +123,10 @@ def fit_grid_pixels(
 
     Returns
     -------
-    ndarray of float64, shape (terms, pixels)
+    ndarray of float64, shape (terms, pixels of the part)
         Coefficients.
     """
-    _, pixels = profiles.shape
+    begin, end = part
     stars, terms = len(rows), basis.shape[1]
     pairs = terms * (terms + 1) // 2
     padded = -(-stars // _STARS) * _STARS  # stars that fill up have no weight
@@ -135,11 +138,11 @@ def fit_grid_pixels(
             for j in range(i + 1):
                 products[k, t] = single[k, i] * single[k, j]
                 t += 1
-    result = np.empty((terms, pixels))
+    result = np.empty((terms, end - begin))
     normal, moment = np.empty((pairs, _BLOCK)), np.empty((terms, _BLOCK))
     weight, weighted = np.zeros((_STARS, _BLOCK)), np.zeros((_STARS, _BLOCK))
-    for start in range(0, pixels, _BLOCK):
-        width = min(_BLOCK, pixels - start)
+    for start in range(begin, end, _BLOCK):
+        width = min(_BLOCK, end - start)
         normal[:] = 0.0
         moment[:] = 0.0
         weight[:] = 0.0
@@ -170,7 +173,7 @@ def fit_grid_pixels(
         for i in range(terms):
             normal[i * (i + 1) // 2 + i] += ridge
         _solve_block(normal, moment, terms)
-        result[:, start : start + width] = moment[:, :width]
+        result[:, start - begin : start - begin + width] = moment[:, :width]
     return result
 
 

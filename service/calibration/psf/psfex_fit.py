@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from service import threads
 from service.calibration.errors import NonfinitePsfShapeError, PsfexNoGoodStarsError
 from service.calibration.kernels.lanczos import fill_matrices
 from service.calibration.kernels.psfex import fit_grid_pixels, fit_refinement
@@ -16,6 +17,8 @@ from service.calibration.psf.star_stamps import model_fluxes, noise_weight, with
 from service.exposure.psf.lanczos import check_shifts
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
     from service.calibration.config.psf import PsfexDeterminerConfig
@@ -115,17 +118,24 @@ class PsfexFit:
 
     def _make(self, accuracy: float) -> None:
         """Fit every grid pixel to the resampled stars."""
-        flat = fit_grid_pixels(
-            self._profiles,
-            self._known,
-            np.flatnonzero(self.used),
-            self.stamps.flux,
-            self.basis,
-            self.stamps.sky_variance,
-            self.stamps.gain,
-            accuracy,
-            _RIDGE_MAKE,
-        )
+        alive = np.flatnonzero(self.used)
+
+        def fit(pixels: slice) -> NDArray[np.float64]:
+            coefficients: NDArray[np.float64] = fit_grid_pixels(
+                self._profiles,
+                self._known,
+                (pixels.start, pixels.stop),
+                alive,
+                self.stamps.flux,
+                self.basis,
+                self.stamps.sky_variance,
+                self.stamps.gain,
+                accuracy,
+                _RIDGE_MAKE,
+            )
+            return coefficients
+
+        flat = np.concatenate(threads.each(fit, threads.bands(self._profiles.shape[1])), axis=1)
         self.components = flat.reshape(-1, self._grid, self._grid)
 
     def _refine(self) -> None:
@@ -228,13 +238,14 @@ class PsfexFit:
         basis = self.basis.astype(np.float32)
         along_y, along_x = (matrices[:, part] for matrices in self._to_stamp)
         result = np.empty((len(rows), along_y.shape[1], along_x.shape[1]), np.float32)
-        for start in range(0, len(rows), _CHUNK):
-            some: NDArray[np.intp] | slice = rows[start : start + _CHUNK]
-            if len(rows) == len(basis):  # nothing is to be copied
-                some = slice(start, start + _CHUNK)
+
+        def draw(part: slice) -> None:
+            some = part if len(rows) == len(basis) else rows[part]  # of all, nothing is to be copied
             grids = (basis[some] @ flat).reshape(-1, self._grid, self._grid)
             columns = along_x[some].transpose(0, 2, 1)
-            np.matmul(along_y[some] @ grids, columns, out=result[start : start + _CHUNK])
+            np.matmul(along_y[some] @ grids, columns, out=result[part])
+
+        _each_chunk(draw, len(rows))
         return result
 
     def _resampled_profiles(self, stamps: StarStamps) -> NDArray[np.float32]:
@@ -242,10 +253,12 @@ class PsfexFit:
         size = stamps.image.shape[1]
         dx, dy = stamps.shift.T
         result = np.empty((len(dx), self._grid, self._grid), np.float32)
-        for start in range(0, len(dx), _CHUNK):
-            part = slice(start, start + _CHUNK)
+
+        def draw(part: slice) -> None:
             along_y, along_x = (_resampling(d[part], size, self._grid, 1, self._oversampling) for d in (dy, dx))
             np.matmul(along_y @ stamps.image[part], along_x.transpose(0, 2, 1), out=result[part])
+
+        _each_chunk(draw, len(dx))
         result /= stamps.flux[:, None, None].astype(np.float32)
         return result.reshape(len(dx), -1)
 
@@ -278,6 +291,17 @@ class PsfexFit:
         r = np.arange(self._grid) - self._grid // 2
         factor = (radius**2 - (r[:, None] ** 2 + r**2)) / (radius**2 - inner**2)
         self.components *= np.clip(factor, 0.0, 1.0)
+
+
+def _each_chunk(draw: Callable[[slice], None], n: int) -> None:
+    """Draw stars chunk by chunk; the chunks are always the same, as sums of products may depend on their size."""
+    chunks = threads.bands(n, _CHUNK)
+
+    def draw_some(band: slice) -> None:
+        for chunk in chunks[band]:
+            draw(chunk)
+
+    threads.each(draw_some, threads.bands(len(chunks)))
 
 
 def _resampling(shift: NDArray[np.float64], n_in: int, n_out: int, step: int, phases: int) -> NDArray[np.float32]:

@@ -6,6 +6,7 @@ import galsim
 import numpy as np
 import pytest
 
+from service import threads
 from service.calibration.config.psf import MeasurePsfConfig, PsfexDeterminerConfig, ReserveSourcesConfig
 from service.calibration.errors import (
     NonfinitePsfShapeError,
@@ -118,6 +119,18 @@ def test_images_leave_little_of_the_stars():
     assert np.median(residual / stamps.max(axis=(1, 2))) < 0.03
 
 
+@pytest.mark.parametrize("scale", [1.0, 0.36])
+@pytest.mark.parametrize("count", [2, 5])
+def test_threads_change_no_bit(scale: float, count: int):
+    exposure, catalog = field(scale=scale)
+    arguments = exposure, catalog, np.arange(len(catalog)), PsfexDeterminerConfig()
+    one, used = determine_psf(*arguments)
+    with threads.at_most(count):
+        many, used_by_many = determine_psf(*arguments)
+    np.testing.assert_array_equal(used_by_many, used)
+    np.testing.assert_array_equal(many.components, one.components)
+
+
 def test_deformed_stars_are_cleaned_away():
     exposure, catalog = field()
     for row in (5, 50):
@@ -221,7 +234,9 @@ def test_kernel_solves_the_normal_equations():
     profiles = rng.normal(0.01, 0.01, (stars, pixels)).astype(np.float32)
     known = rng.random((stars, pixels)) > 0.2
     rows = np.array([0, 1, 2, 4, 5, 6, 8, 9, 10, 11, 12, 13, 14])
-    result = fit_grid_pixels(profiles, known, rows, flux, basis, 400.0, 1.5, 0.1, 1e3)
+    result = fit_grid_pixels(profiles, known, (0, pixels), rows, flux, basis, 400.0, 1.5, 0.1, 1e3)
+    of_some = fit_grid_pixels(profiles, known, (9, 34), rows, flux, basis, 400.0, 1.5, 0.1, 1e3)
+    np.testing.assert_array_equal(of_some, result[:, 9:34])
     for pixel in (0, 33, 69):
         q = profiles[:, pixel].astype(float)
         v = flux**2 / (400.0 + (0.1 * flux * q) ** 2 + np.maximum(q, 0) / 1.5) * known[:, pixel]
