@@ -18,7 +18,7 @@ from service.formats.headers import header_number, header_value
 from service.formats.tiles import heap_start, tile_columns
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Container, Iterator
 
     from numpy.typing import NDArray
 
@@ -79,6 +79,8 @@ class _Image:
         self._header = hdu.header
         self._algorithm = str(header_value(hdu.header, "ZCMPTYPE"))
         _require(self._algorithm in (*_RICE, *_GZIP) and len(hdu.shape) == 2)
+        _require(header_value(hdu.header, "XTENSION") == "BINTABLE")
+        _require(not any(key.startswith(("TSCAL", "TZERO")) for key in hdu.header))
         self._block, self._bytepix = self._rice_options()
         columns = tile_columns(stream, hdu)
         self._places = _places(columns, "COMPRESSED_DATA")
@@ -88,7 +90,7 @@ class _Image:
             self._raw_places = np.zeros((0, 2), np.int64)
         self._lay_out(hdu)
         self._quantisation = self._quantised(columns) if "ZSCALE" in columns else None
-        self._offset = self._unsigned_offset(hdu)
+        self._offset = self._unsigned_offset(hdu, columns)
         _require(self._quantisation is None or (hdu.bitpix == -32 and self._bytepix == 4))
         _require(hdu.bitpix > 0 or self._quantisation is not None or self._algorithm in _GZIP)
         start = heap_start(hdu)
@@ -101,14 +103,16 @@ class _Image:
         self._pixels = np.empty(hdu.shape, _TYPES[hdu.bitpix])
 
     def _rice_options(self) -> tuple[int, int]:
-        """Pixels of a block, bytes of an integer."""
-        options = {"BLOCKSIZE": 32, "BYTEPIX": 4}
-        for number in range(1, 10):
+        """Pixels of a block, bytes of an integer: of several the first, and none behind a gap, as astropy has it."""
+        given: dict[str, Any] = {}
+        number = 1
+        while f"ZNAME{number}" in self._header:
             name = str(header_value(self._header, f"ZNAME{number}")).upper()
-            if name in options:
-                options[name] = int(header_number(self._header, f"ZVAL{number}", 0))
-        block, bytepix = options.values()
-        _require(0 < block <= _MOST_IN_BLOCK and bytepix in (1, 2, 4))
+            given.setdefault(name, header_value(self._header, f"ZVAL{number}"))
+            number += 1
+        block, bytepix = given.get("BLOCKSIZE", 32), given.get("BYTEPIX", 4)
+        _require(type(block) is int and 0 < block <= _MOST_IN_BLOCK)
+        _require(type(bytepix) is int and bytepix in (1, 2, 4))
         return block, bytepix
 
     def _lay_out(self, hdu: HduHeader) -> None:
@@ -147,12 +151,12 @@ class _Image:
         _require(isinstance(value, int) and not isinstance(value, bool) and _INT32.min <= value <= _INT32.max)
         return np.full(len(self._places), value, np.int32)
 
-    def _unsigned_offset(self, hdu: HduHeader) -> int:
+    def _unsigned_offset(self, hdu: HduHeader, columns: Container[str]) -> int:
         """What is added to integers that stand for unsigned ones; every other scaling is unusual."""
         zero = header_number(hdu.header, "BZERO", 0)
         _require(header_number(hdu.header, "BSCALE", 1) == 1 and "BLANK" not in hdu.header)
         if self._quantisation is None:
-            _require("ZBLANK" not in hdu.header)
+            _require("ZBLANK" not in hdu.header and "ZBLANK" not in columns)
         _require(zero == 0 or (hdu.bitpix in (16, 32) and zero == 1 << (hdu.bitpix - 1)))
         return int(zero)
 

@@ -20,6 +20,7 @@ __all__ = ["dither", "rice_tiles", "undither_tiles", "unquantise_tiles"]
 
 _ZERO = -2147483646  # stands for a pixel that is exactly 0
 _N_RANDOM = 10_000
+_WORD = np.uint64(0xFFFFFFFF)  # what a longer code is cut to, which only damage makes
 
 
 @intrinsic
@@ -106,7 +107,8 @@ def _rice_tile(
                     if ready <= low:
                         return False
                 word <<= np.uint64(1)
-                code = np.int64((high + zeros) << low | (word >> np.uint64(1)) >> (np.uint64(63) - low))
+                bits = (high + zeros) << low | (word >> np.uint64(1)) >> (np.uint64(63) - low)
+                code = np.int64(bits & _WORD)
                 word <<= low
                 ready -= low + np.uint64(1)
                 last += (code >> 1) ^ -(code & 1)

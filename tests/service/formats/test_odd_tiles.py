@@ -1,0 +1,147 @@
+"""Tile-compressed images no sane program writes: they are read as astropy reads them, or refused."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from astropy.io import fits
+from numpy.typing import NDArray
+
+from service.formats.container import open_fits
+from service.formats.errors import FormatError
+from service.formats.headers import ReadLimits
+from service.formats.tile_decoder import decode_tiles
+
+SHAPE = (12, 40)
+INTEGERS = np.random.default_rng(0).normal(100, 8, SHAPE).astype("i4")
+
+
+class Table:
+    """A compressed image as the table it is, every part of which can be changed."""
+
+    def __init__(self, path: Path, image: NDArray[Any] = INTEGERS, algorithm: str = "RICE_1", **options: Any) -> None:
+        self.path = path
+        fits.CompImageHDU(image, compression_type=algorithm, **options).writeto(path)
+        with fits.open(path, disable_image_compression=True) as hdus:
+            self.header = hdus[1].header.copy()
+            start = hdus[1].fileinfo()["datLoc"]
+        size = self.header["NAXIS1"] * self.header["NAXIS2"]
+        content = path.read_bytes()[start : start + size + self.header["PCOUNT"]]
+        self.rows = np.frombuffer(content[:size], np.uint8).reshape(self.header["NAXIS2"], -1)
+        self.heap = content[size:]
+
+    def add_column(self, name: str, cells: NDArray[Any], form: str) -> None:
+        self.rows = np.hstack([self.rows, cells.view(np.uint8).reshape(len(self.rows), -1)])
+        number = self.header["TFIELDS"] + 1
+        self.header.update({"NAXIS1": self.rows.shape[1], "TFIELDS": number})
+        self.header.update({f"TTYPE{number}": name, f"TFORM{number}": form})
+
+    def set_tiles(self, places: list[tuple[int, int]], heap: bytes, number: str = ">i4") -> None:
+        """Length and offset of each, in what they point to."""
+        self.rows, self.heap = np.array(places, number).view(np.uint8), heap
+        self.header.update({"NAXIS1": self.rows.shape[1], "NAXIS2": len(places), "PCOUNT": len(heap)})
+
+    def write(self, **cards: Any) -> Path:
+        self.header.update(cards)
+        data = self.rows.tobytes() + self.heap
+        text = fits.PrimaryHDU().header.tostring() + self.header.tostring()
+        self.path.write_bytes(text.encode() + data + bytes(-len(data) % 2880))
+        return self.path
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "x.fits"
+
+
+def decoded(path: Path) -> NDArray[Any] | None:
+    with open_fits(path, ReadLimits()) as source:
+        return decode_tiles(source.stream, source.hdus[1])
+
+
+def whole(path: Path) -> NDArray[Any]:
+    with open_fits(path, ReadLimits()) as source:
+        return source.read_cube(source.hdus[1])
+
+
+def astropys(path: Path) -> NDArray[Any]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with fits.open(path) as hdus:
+            data = np.asarray(hdus[1].data)
+    return data.astype(data.dtype.newbyteorder("="))
+
+
+def refused(path: Path, code: str = "format.corrupt") -> None:
+    with pytest.raises(FormatError) as error:
+        whole(path)
+    assert error.value.code == code
+
+
+def rice_tile(*parts: str) -> bytes:
+    """The first pixel, 10, and bits."""
+    bits = format(10, "032b") + "".join(parts)
+    return int(bits.ljust(-(-len(bits) // 8) * 8, "0"), 2).to_bytes(-(-len(bits) // 8), "big")
+
+
+@pytest.mark.parametrize("card", [("TSCAL3", 2.0), ("TZERO4", 5.0)])
+def test_columns_that_are_scaled_are_left_to_astropy(path: Path, card: tuple[str, float]) -> None:
+    table = Table(path, INTEGERS.astype("f4"), quantize_level=16, quantize_method=1, dither_seed=5)
+    plain = astropys(table.write())
+    scaled = astropys(table.write(**dict([card])))
+    assert not np.array_equal(plain, scaled)
+    assert decoded(path) is None
+    np.testing.assert_array_equal(whole(path), scaled)
+
+
+def test_blanks_of_integers_that_a_column_tells_are_left_to_astropy(path: Path) -> None:
+    table = Table(path)
+    table.add_column("ZBLANK", np.full(len(INTEGERS), INTEGERS[0, 0], ">i4"), "J")
+    table.write()
+    assert np.isnan(astropys(path)[0, 0])
+    np.testing.assert_array_equal(whole(path), astropys(path))
+
+
+def test_a_table_that_is_no_binary_table_is_not_decoded(path: Path) -> None:
+    Table(path).write(XTENSION="IMAGE")
+    assert astropys(path).shape == (12, 8)  # the descriptors
+    assert decoded(path) is None
+    refused(path)
+
+
+def test_of_several_rice_options_the_first_counts(path: Path) -> None:
+    table = Table(path, INTEGERS[:1, :4])
+    tile = rice_tile("00001", "1", "1", "00001", "01", "1")  # where the second block begins may be a code as well
+    table.set_tiles([(len(tile), 0)], tile)
+    table.write(ZVAL1=2, ZNAME3="BLOCKSIZE", ZVAL3=4)
+    assert astropys(path).tolist() == [[10, 10, 9, 9]]
+    np.testing.assert_array_equal(whole(path), astropys(path))
+
+
+def test_rice_options_behind_a_gap_do_not_count(path: Path) -> None:
+    table = Table(path, INTEGERS[:1, :4])
+    tile = rice_tile("00001", "1", "1", "00001", "01", "1")
+    table.set_tiles([(len(tile), 0)], tile)
+    del table.header["ZNAME1"], table.header["ZVAL1"]
+    table.write(ZNAME4="BLOCKSIZE", ZVAL4=2)
+    assert astropys(path).tolist() == [[10, 10, 12, 11]]  # blocks of 32
+    np.testing.assert_array_equal(whole(path), astropys(path))
+
+
+def test_a_rice_option_that_is_no_integer_is_refused(path: Path) -> None:
+    refused(Table(path).write(ZVAL1=32.7))
+
+
+def test_rice_codes_beyond_32_bits_are_cut_as_astropy_cuts_them(path: Path) -> None:
+    table = Table(path, INTEGERS[:1, :4])
+    low = format(77, "024b")
+    tile = rice_tile(format(25, "05b"), "1" + low, "0" * 300 + "1" + low, "001" + low, "1" + low)
+    table.set_tiles([(len(tile), 0)], tile)
+    table.write()
+    found = decoded(path)
+    assert found is not None
+    np.testing.assert_array_equal(found, astropys(path))
