@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["check_tiles", "heap_start", "tile_columns"]
 
 _WIDTHS = {"L": 1, "B": 1, "A": 1, "I": 2, "J": 4, "K": 8, "E": 4, "D": 8, "C": 8, "M": 16, "P": 8, "Q": 16}
-_FORMAT = re.compile(r"^(\d*)([LXBAIJKEDCMPQ])([A-Z]?)")
+_FORMAT = re.compile(r"^(\d{0,18})([LXBAIJKEDCMPQ])([A-Z]?)")
 _POINTERS = ("COMPRESSED_DATA", "GZIP_COMPRESSED_DATA")
 _GZIP_RATIO = 1032  # deflate cannot do better
 
@@ -75,10 +75,12 @@ def _descriptors(stream: BinaryIO, hdu: HduHeader) -> list[NDArray[np.int64]]:
     """(length, offset) of every tile in each column that may hold gzip data."""
     found: list[NDArray[np.int64]] = []
     columns = tile_columns(stream, hdu)
-    for kind, cells in (columns[name] for name in _POINTERS if name in columns):
-        if kind[0] in "PQ" and cells.shape[1]:
-            number = ">i4" if kind[0] == "P" else ">i8"
-            found.append(np.ascontiguousarray(cells).view(number).reshape(len(cells), 2).astype(np.int64))
+    for name, (kind, cells) in columns.items():
+        if name.upper() in _POINTERS and kind[0] in "PQ" and cells.shape[1]:  # astropy takes names in any case
+            number = np.dtype(">i4" if kind[0] == "P" else ">i8")
+            if cells.shape[1] != 2 * number.itemsize:
+                raise FormatError("format.corrupt", "the table of a compressed image does not fit its columns")
+            found.append(np.ascontiguousarray(cells).view(number).astype(np.int64))
     return found
 
 
@@ -93,12 +95,13 @@ def tile_columns(stream: BinaryIO, hdu: HduHeader) -> dict[str, tuple[str, NDArr
     Raises
     ------
     FormatError
-        ``format.corrupt``: the table is cut short, or a format is none.
+        ``format.corrupt``: the table is cut short, a format is none, or two columns have one name.
     """
     rows, row_bytes = _table_size(hdu)
+    size = rows * row_bytes if min(rows, row_bytes) > 0 else 0
     stream.seek(hdu.offset)
-    table = np.frombuffer(stream.read(rows * row_bytes), np.uint8)
-    if table.size != rows * row_bytes or not table.size:
+    table = np.frombuffer(stream.read(min(size, hdu.size)), np.uint8)
+    if table.size != size or not size:
         raise FormatError("format.corrupt", "the table of a compressed image is cut short")
     table = table.reshape(rows, row_bytes)
     columns: dict[str, tuple[str, NDArray[np.uint8]]] = {}
@@ -110,6 +113,8 @@ def tile_columns(stream: BinaryIO, hdu: HduHeader) -> dict[str, tuple[str, NDArr
         count, letter = int(match[1] or 1), match[2]
         width = -(-count // 8) if letter == "X" else count * _WIDTHS[letter]
         name = str(header_value(hdu.header, f"TTYPE{number}") or "")
+        if name and name in columns:
+            raise FormatError("format.corrupt", f"two columns of a compressed image are {name}")
         columns[name] = (letter + match[3] if letter in "PQ" else letter, table[:, position : position + width])
         position += width
     return columns

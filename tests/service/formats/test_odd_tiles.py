@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import warnings
 from pathlib import Path
 from typing import Any
@@ -145,3 +146,36 @@ def test_rice_codes_beyond_32_bits_are_cut_as_astropy_cuts_them(path: Path) -> N
     found = decoded(path)
     assert found is not None
     np.testing.assert_array_equal(found, astropys(path))
+
+
+@pytest.mark.parametrize(
+    "cards",
+    [
+        {"TFORM1": "1" * 5000 + "PB"},
+        {"TFORM1": "1QB"},
+        {"NAXIS": 1, "NAXIS2": 10**30, "THEAP": 8},
+        {"NAXIS": 0, "NAXIS1": -8, "NAXIS2": -12, "THEAP": 0},
+    ],
+    ids=["a number of 5000 digits", "descriptors longer than rows", "endless table", "negative table"],
+)
+def test_tables_that_cannot_be_are_refused(path: Path, cards: dict[str, Any]) -> None:
+    refused(Table(path).write(**cards))
+
+
+def test_columns_of_one_name_are_refused(path: Path) -> None:
+    """Astropy refuses them as well: nobody knows which is meant."""
+    table = Table(path)
+    table.add_column("COMPRESSED_DATA", table.rows[::-1].copy(), "1PB")
+    table.write()
+    with pytest.raises(ValueError, match="name already used"):
+        astropys(path)
+    refused(path)
+    with pytest.raises(FormatError):
+        decoded(path)
+
+
+def test_bombs_are_found_under_names_in_any_case(path: Path) -> None:
+    table = Table(path, algorithm="GZIP_1")
+    bomb = gzip.compress(bytes(200 << 20))
+    table.set_tiles([(len(bomb), 0)] * len(INTEGERS), bomb)
+    refused(table.write(TTYPE1="compressed_data"), "format.decompression_limit")
