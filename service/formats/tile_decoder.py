@@ -15,7 +15,7 @@ import numpy as np
 
 from service import threads
 from service.formats.headers import header_number, header_value
-from service.formats.tiles import heap_start, tile_columns
+from service.formats.tiles import heap_start, rice_options, tile_columns
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterator
@@ -32,7 +32,6 @@ _RICE = ("RICE_1", "RICE_ONE")
 _GZIP = ("GZIP_1", "GZIP_2")
 _DITHERS = ("NONE", "SUBTRACTIVE_DITHER_1", "SUBTRACTIVE_DITHER_2")  # astropy adds dither also where it is NONE
 _INT32 = np.iinfo(np.int32)
-_MOST_IN_BLOCK = 1 << 16
 
 
 class _UnusualError(Exception):
@@ -81,7 +80,7 @@ class _Image:
         _require(self._algorithm in (*_RICE, *_GZIP) and len(hdu.shape) == 2)
         _require(header_value(hdu.header, "XTENSION") == "BINTABLE")
         _require(not any(key.startswith(("TSCAL", "TZERO")) for key in hdu.header))
-        self._block, self._bytepix = self._rice_options()
+        self._block, self._bytepix = rice_options(hdu.header) if self._algorithm in _RICE else (32, 4)
         columns = tile_columns(stream, hdu)
         self._places = _places(columns, "COMPRESSED_DATA")
         if np.any(self._places[:, 0] == 0):
@@ -101,19 +100,6 @@ class _Image:
         stream.seek(start)
         _require(stream.readinto(self._heap.data) == self._heap.size)  # type: ignore[attr-defined]
         self._pixels = np.empty(hdu.shape, _TYPES[hdu.bitpix])
-
-    def _rice_options(self) -> tuple[int, int]:
-        """Pixels of a block, bytes of an integer: of several the first, and none behind a gap, as astropy has it."""
-        given: dict[str, Any] = {}
-        number = 1
-        while f"ZNAME{number}" in self._header:
-            name = str(header_value(self._header, f"ZNAME{number}")).upper()
-            given.setdefault(name, header_value(self._header, f"ZVAL{number}"))
-            number += 1
-        block, bytepix = given.get("BLOCKSIZE", 32), given.get("BYTEPIX", 4)
-        _require(type(block) is int and 0 < block <= _MOST_IN_BLOCK)
-        _require(type(bytepix) is int and bytepix in (1, 2, 4))
-        return block, bytepix
 
     def _lay_out(self, hdu: HduHeader) -> None:
         """Where the tiles are."""

@@ -133,8 +133,17 @@ def test_rice_options_behind_a_gap_do_not_count(path: Path) -> None:
     np.testing.assert_array_equal(whole(path), astropys(path))
 
 
-def test_a_rice_option_that_is_no_integer_is_refused(path: Path) -> None:
-    refused(Table(path).write(ZVAL1=32.7))
+@pytest.mark.parametrize("cards", [{"ZVAL1": 32.7}, {"ZVAL2": 8}])
+def test_rice_options_that_cannot_be_are_refused(path: Path, cards: dict[str, Any]) -> None:
+    """Of 8 bytes: astropy gives what is in its memory behind half of the pixels."""
+    refused(Table(path).write(**cards))
+
+
+def test_names_with_blanks_before_them_are_other_names(path: Path) -> None:
+    table = Table(path, INTEGERS.astype("f4"), quantize_level=16, quantize_method=-1)
+    plain = astropys(table.write())
+    assert not np.array_equal(plain, astropys(table.write(TTYPE3=" ZSCALE")))
+    np.testing.assert_array_equal(whole(path), astropys(path))
 
 
 def test_rice_codes_beyond_32_bits_are_cut_as_astropy_cuts_them(path: Path) -> None:
@@ -155,8 +164,9 @@ def test_rice_codes_beyond_32_bits_are_cut_as_astropy_cuts_them(path: Path) -> N
         {"TFORM1": "1QB"},
         {"NAXIS": 1, "NAXIS2": 10**30, "THEAP": 8},
         {"NAXIS": 0, "NAXIS1": -8, "NAXIS2": -12, "THEAP": 0},
+        {"TFORM1": "2PB"},
     ],
-    ids=["a number of 5000 digits", "descriptors longer than rows", "endless table", "negative table"],
+    ids=["a number of 5000 digits", "descriptors longer than rows", "endless table", "negative table", "two"],
 )
 def test_tables_that_cannot_be_are_refused(path: Path, cards: dict[str, Any]) -> None:
     refused(Table(path).write(**cards))
@@ -174,8 +184,46 @@ def test_columns_of_one_name_are_refused(path: Path) -> None:
         decoded(path)
 
 
+def test_rows_longer_than_their_columns_are_refused(path: Path) -> None:
+    """Astropy takes the columns' length, and finds something else in the second row."""
+    table = Table(path, algorithm="GZIP_1")
+    table.rows = np.hstack([table.rows, np.zeros((len(INTEGERS), 4), np.uint8)])
+    refused(table.write(NAXIS1=12))
+
+
+def test_descriptors_whose_sum_has_no_room_in_64_bits_are_refused(path: Path) -> None:
+    table = Table(path, algorithm="GZIP_1")
+    table.set_tiles([((1 << 62) + (1 << 40), 1 << 62)] * len(INTEGERS), table.heap, ">i8")
+    refused(table.write(TFORM1="1QB"))
+
+
 def test_bombs_are_found_under_names_in_any_case(path: Path) -> None:
     table = Table(path, algorithm="GZIP_1")
     bomb = gzip.compress(bytes(200 << 20))
-    table.set_tiles([(len(bomb), 0)] * len(INTEGERS), bomb)
+    table.set_tiles([(len(bomb), 0)], bomb)
     refused(table.write(TTYPE1="compressed_data"), "format.decompression_limit")
+
+
+def test_bombs_are_found_behind_another_member(path: Path) -> None:
+    table = Table(path, algorithm="GZIP_1")
+    bomb = gzip.compress(bytes(160)) + gzip.compress(bytes(200 << 20))
+    table.set_tiles([(len(bomb), 0)], bomb)
+    refused(table.write(), "format.decompression_limit")
+
+
+def test_bombs_are_found_whose_length_is_counted_in_longer_integers(path: Path) -> None:
+    table = Table(path, algorithm="GZIP_1")
+    bomb = gzip.compress(bytes(200 << 20))
+    bomb = bomb[:10] + bytes.fromhex("000000ffff") * len(bomb) + bomb[10:]  # empty blocks, then it
+    bomb += bytes(-len(bomb) % 4)
+    table.set_tiles([(len(bomb) // 4, 0)], bomb)
+    refused(table.write(TFORM1="1PJ"), "format.decompression_limit")
+
+
+def test_tiles_that_share_their_bytes_without_end_are_refused(path: Path) -> None:
+    """Each of 3,000 pixels costs a megabyte of nothing."""
+    table = Table(path, np.zeros((3_000, 1), "i4"), "GZIP_1")
+    tile = gzip.compress(bytes(4))
+    tile = tile[:10] + bytes.fromhex("000000ffff") * 200_000 + tile[10:]
+    table.set_tiles([(len(tile), 0)] * 3_000, tile)
+    refused(table.write())
