@@ -18,6 +18,7 @@ from astropy.utils.exceptions import AstropyWarning
 from service.formats.errors import FormatError
 from service.formats.headers import HduHeader, ReadLimits, header_number, header_value, scan_headers
 from service.formats.packing import MAGIC_BYTES, UNPACK_ERRORS, inflate_beginning, is_packed, open_packed
+from service.formats.tile_damage import check_codes
 from service.formats.tile_decoder import decode_tiles
 from service.formats.tiles import check_tiles
 
@@ -144,7 +145,10 @@ class FitsSource:
     def _read_compressed(self, hdu: HduHeader) -> NDArray[Any]:
         check_tiles(self.stream, hdu, self.limits)
         pixels = decode_tiles(self.stream, hdu)
-        return self._read_by_astropy(hdu) if pixels is None else pixels
+        if pixels is None:
+            check_codes(self.stream, hdu)
+            return self._read_by_astropy(hdu)
+        return pixels
 
     def _read_by_astropy(self, hdu: HduHeader) -> NDArray[Any]:
         self.stream.seek(0)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gzip
+import subprocess
+import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -227,3 +229,34 @@ def test_tiles_that_share_their_bytes_without_end_are_refused(path: Path) -> Non
     tile = tile[:10] + bytes.fromhex("000000ffff") * 200_000 + tile[10:]
     table.set_tiles([(len(tile), 0)] * 3_000, tile)
     refused(table.write())
+
+
+_READ_ALL = """
+import sys, warnings
+from pathlib import Path
+from service.formats import FormatError, ReadLimits
+from service.formats.container import open_fits
+warnings.simplefilter("ignore")
+for name in sys.argv[1:]:
+    with open_fits(Path(name), ReadLimits()) as source:
+        try:
+            source.read_cube(source.hdus[1])
+        except FormatError as error:
+            print(error.code, flush=True)
+"""
+
+
+def test_codes_that_lead_astropy_out_of_its_memory_are_refused(tmp_path: Path) -> None:
+    """In a process of its own, which would die of each."""
+    endless = rice_tile("00001", "0" * (64 << 20))
+    options = Table(tmp_path / "options.fits").write(ZVAL2=10**6)
+    image = Table(tmp_path / "image.fits")
+    image.set_tiles([(len(endless), 0)] + [(0, 0)] * 11, endless)
+    cube = Table(tmp_path / "cube.fits", np.stack([INTEGERS] * 2))
+    cube.set_tiles([(len(endless), 0)] + [(0, 0)] * 23, endless)
+    wavelets = Table(tmp_path / "wavelets.fits", INTEGERS, "HCOMPRESS_1", tile_shape=SHAPE)
+    wavelets.heap = wavelets.heap[:6] + bytes(4) + wavelets.heap[10:]  # without a second side
+    paths = [options, image.write(), cube.write(), wavelets.write()]
+    command = [sys.executable, "-c", _READ_ALL, *map(str, paths)]
+    found = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+    assert (found.returncode, found.stdout.split()) == (0, ["format.corrupt"] * 4)
