@@ -94,7 +94,9 @@ def _mark_row(
     above_left, above_middle, above_right = above[:n], above[1 : n + 1], above[2:]
     middle_variance, marks = variance[1 : n + 1], candidate[1 : n + 1]
     for x in range(n):
-        lowest = below_middle[x] + above_middle[x]
+        lowest = np.float32(np.inf)  # so that no NaN, which is not less, hides the other pairs
+        pair = below_middle[x] + above_middle[x]
+        lowest = pair if pair < lowest else lowest
         pair = left[x] + right[x]
         lowest = pair if pair < lowest else lowest
         pair = below_left[x] + above_right[x]

@@ -175,7 +175,7 @@ def naive_scan(
             limits = [ratios[1], ratios[0], ratios[2], ratios[2]]
             v, s = float(work[y, x]), sigma[y, x]
             means = [0.5 * float(work[y + a, x + b] + work[y + c, x + d]) for (a, b), (c, d) in pairs]
-            if v < 0 or all(v < m + 6 * s for m in means):
+            if not (v >= 0 and any(v >= m + 6 * s for m in means)):
                 continue
             for ((a, b), (c, d)), m, t in zip(pairs, means, limits, strict=True):
                 error = 0.5 * np.sqrt(float(variance[y + a, x + b]) + float(variance[y + c, x + d]))
@@ -193,17 +193,19 @@ def test_scan_is_the_sequential_pixel_test() -> None:
     for _ in range(60):
         y, x = rng.integers(0, 112, 1)[0], rng.integers(0, 100, 1)[0]
         image[y : y + rng.integers(1, 4), x : x + rng.integers(1, 9)] += rng.uniform(150, 900)
-    exposure = exposure_of(image, NOISE**2 + np.clip(image, 0, None))
+    variance = NOISE**2 + np.clip(image, 0, None)
+    image[rng.random(image.shape) < 0.02] = np.nan
+    exposure = exposure_of(image, variance)
     masked = exposure.masked_image
     masked.mask[rng.random(image.shape) < 0.01] = masked.planes.bitmask(["SAT"])
     masked.mask[rng.random(image.shape) < 0.01] = masked.planes.bitmask(["INTRP"])
     result = repair(exposure, config(), keep_cosmic_rays=True)
     ratios = psf_ratios(exposure.psf, 0.35)
-    expected = naive_scan(image, masked.variance, masked.mask, masked.planes, float(np.median(image)), ratios)
+    expected = naive_scan(image, masked.variance, masked.mask, masked.planes, float(np.nanmedian(image)), ratios)
     assert len(expected) > 100
     assert sorted(result.first_scan.pixels.tolist()) == [y * 110 + x for y, x in expected]
     charge = [
-        image.ravel()[result.first_scan.pixels[a:b]].sum() - (b - a) * np.median(image)
+        image.ravel()[result.first_scan.pixels[a:b]].sum() - (b - a) * np.nanmedian(image)
         for a, b in zip(result.first_scan.offsets[:-1], result.first_scan.offsets[1:], strict=True)
     ]
     assert len(result.accepted) == sum(c >= 150 for c in charge)
