@@ -122,7 +122,7 @@ def flooded_parts(order: NDArray[np.int32], is_peak: NDArray[np.bool_], limit: i
     for new in range(len(order)):
         if parent[order[new]] < 0:
             labels[order[new]] = new
-    for pixel in range(parent.shape[0]):  # in the order of memory, which the brightest first are not
-        if parent[pixel] != _UNSEEN:
-            labels[pixel] = labels[_root(parent, pixel)]
+    for place in range(parent.shape[0]):  # in the order of memory, which the brightest first are not
+        if parent[place] != _UNSEEN:
+            labels[place] = labels[_root(parent, place)]
     return labels.reshape(is_peak.shape)
