@@ -6,8 +6,8 @@
 Typical exposures have 800 stars in 1024 x 1024 pixels (6,600 sources in 4096 x 4096), crowded ones 7,500 (50,000
 sources in 4096 x 4096). Each is simulated in one process and calibrated in another, so that what is measured is the
 calibration alone. A first run warms the kernels; of some more the one with the least CPU counts, and its memory, which
-is that of the whole process at the height of a stage (Linux only). As many have the threads of a job: of these the one
-with the least wall time counts. The last run is traced, which takes time: the
+is that of the whole process at the height of a stage (Linux only). Between them as many have the threads of a job: of
+these the one with the least wall time counts. The last run is traced, which takes time: the
 highest sum of what numpy and compiled code have allocated in a stage beyond the exposure itself, in float32 planes of
 its size. Compare ratios within one run; seconds depend on the machine and on what else it does.
 """
@@ -150,9 +150,9 @@ def traced(scene: Scene, preset: str) -> dict[str, float]:
 def measured(scene: Scene, preset: str, repeats: int, n_threads: int) -> dict[str, Any]:
     """The cheapest of some runs after one that warms the kernels, the fastest with threads, what another allocates."""
     logging.disable(logging.WARNING)
-    runs = [timed(scene, preset, 1) for _ in range(1 + repeats)]
-    found = min(runs[1:], key=lambda run: run["cpu_s"])
-    fastest = min((timed(scene, preset, n_threads) for _ in range(repeats)), key=lambda run: run["wall_s"])
+    runs = [(timed(scene, preset, 1), timed(scene, preset, n_threads)) for _ in range(1 + repeats)]
+    found = min((run for run, _ in runs[1:]), key=lambda run: run["cpu_s"])
+    fastest = min((run for _, run in runs[1:]), key=lambda run: run["wall_s"])
     planes = traced(scene, preset)
     for numbers, threaded in [(found, fastest), *((found["stages"][n], fastest["stages"][n]) for n in planes)]:
         numbers |= {f"threaded_{key}": threaded[key] for key in ("cpu_s", "wall_s", "memory_mb")}
