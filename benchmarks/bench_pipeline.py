@@ -4,12 +4,12 @@
 ``make bench``; ``--document docs/performance.md`` puts the tables there.
 
 Typical exposures have 800 stars in 1024 x 1024 pixels (6,600 sources in 4096 x 4096), crowded ones 7,500 (50,000
-sources in 4096 x 4096). Each is simulated in one process and calibrated in another, so that what is measured is the
-calibration alone. A first run warms the kernels; of some more the one with the least CPU counts, and its memory, which
-is that of the whole process at the height of a stage (Linux only). Between them as many have the threads of a job: of
-these the one with the least wall time counts. The last run is traced, which takes time: the
-highest sum of what numpy and compiled code have allocated in a stage beyond the exposure itself, in float32 planes of
-its size. Compare ratios within one run; seconds depend on the machine and on what else it does.
+sources in 4096 x 4096). Each run is in a process of its own, as seconds depend on what memory a process is given, and
+has one before it that warms the kernels. Of some runs the one with the least CPU counts, and its memory, which is that
+of the whole process at the height of a stage (Linux only); of as many with the threads of a job the one with the least
+wall time. A last one is traced, which takes time: the highest sum of what numpy and compiled code have allocated in a
+stage beyond the exposure itself, in float32 planes of its size. Compare ratios within one run; seconds depend on the
+machine and on what else it does.
 """
 
 from __future__ import annotations
@@ -147,18 +147,11 @@ def traced(scene: Scene, preset: str) -> dict[str, float]:
     return {stage: found["planes"] for stage, found in stages.found.items()}
 
 
-def measured(scene: Scene, preset: str, repeats: int, n_threads: int) -> dict[str, Any]:
-    """The cheapest of some runs after one that warms the kernels, the fastest with threads, what another allocates."""
+def warm(run: Callable[..., Any], *arguments: Any) -> Any:
+    """What a run finds whose kernels another has loaded."""
     logging.disable(logging.WARNING)
-    runs = [(timed(scene, preset, 1), timed(scene, preset, n_threads)) for _ in range(1 + repeats)]
-    found = min((run for run, _ in runs[1:]), key=lambda run: run["cpu_s"])
-    fastest = min((run for _, run in runs[1:]), key=lambda run: run["wall_s"])
-    planes = traced(scene, preset)
-    for numbers, threaded in [(found, fastest), *((found["stages"][n], fastest["stages"][n]) for n in planes)]:
-        numbers |= {f"threaded_{key}": threaded[key] for key in ("cpu_s", "wall_s", "memory_mb")}
-    for stage, numbers in found["stages"].items():
-        numbers["planes"] = planes[stage]
-    return found | {"planes": max(planes.values())}
+    run(*arguments)
+    return run(*arguments)
 
 
 def alone(function: Callable[..., Any], *arguments: Any) -> Any:
@@ -171,8 +164,15 @@ def measure(config: SimulationConfig, preset: str, repeats: int, n_threads: int)
     with tempfile.TemporaryDirectory(prefix="bench-pipeline-") as name:
         scene = Scene(Path(name))
         alone(scene.write, config)
-        found: dict[str, Any] = alone(measured, scene, preset, repeats, n_threads)
-    return {"size": config.size} | found
+        runs = [[alone(warm, timed, scene, preset, n) for n in (1, n_threads)] for _ in range(repeats)]
+        planes = alone(warm, traced, scene, preset)
+    found: dict[str, Any] = min((run for run, _ in runs), key=lambda run: run["cpu_s"])
+    fastest = min((run for _, run in runs), key=lambda run: run["wall_s"])
+    for numbers, threaded in [(found, fastest), *((found["stages"][n], fastest["stages"][n]) for n in planes)]:
+        numbers |= {f"threaded_{key}": threaded[key] for key in ("cpu_s", "wall_s", "memory_mb")}
+    for stage, numbers in found["stages"].items():
+        numbers["planes"] = planes[stage]
+    return {"size": config.size} | found | {"planes": max(planes.values())}
 
 
 def table(title: str, key: str, digits: int, scenes: dict[str, Any]) -> str:
@@ -208,7 +208,7 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="*", default=[1024, 2048, 4096], help="of typical exposures, pixels")
     parser.add_argument("--crowded", type=int, nargs="*", default=[4096], help="sizes of crowded exposures, pixels")
     parser.add_argument("--preset", default="generic")
-    parser.add_argument("--repeats", type=int, default=3, help="runs beside the first, of which the cheapest counts")
+    parser.add_argument("--repeats", type=int, default=3, help="runs of which the cheapest counts")
     parser.add_argument("--threads", type=int, default=threads.sensible(), help="of the runs that have some")
     parser.add_argument("--json", type=Path, help="write the numbers here")
     parser.add_argument("--document", type=Path, help="put the tables between the marks of this document")
