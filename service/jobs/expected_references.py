@@ -72,13 +72,17 @@ def expected_references(
     Raises
     ------
     NothingExpectedError
-        The job names no catalogue that is here, its file has no pointing, or its image is too large to be read whole.
+        The job names no catalogue that is here, its file has no pointing, or its image is too large to be read whole or
+        was not read by the job itself.
     """
     use = next((use for use in ("astrometry", "photometry") if job.spec["references"].get(use)), None)
     if use is None or job.spec["references"][use].get("remote"):
         raise NothingExpectedError("The run has no reference catalogue that is held here.")
     if (job.pixels or 0) > settings.max_compressed_pixels:
         raise NothingExpectedError("The image is too large to be read for this.")
+    if not storage.jobs.products(job):
+        # perhaps its bytes ended the child that was to read them
+        raise NothingExpectedError("The run has not read its image.")
     with tempfile.TemporaryDirectory(dir=settings.scratch_dir, prefix="references-") as scratch:
         try:
             spec = child_spec(storage, settings, job, Path(scratch))

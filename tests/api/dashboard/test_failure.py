@@ -182,6 +182,16 @@ def test_an_image_that_is_too_large_for_the_memory_is_not_read(tmp_path):
             expected_references(house.services.storage, house.settings, replace(job, spec=spec))
 
 
+def test_an_image_that_no_job_has_read_is_not_read_beside_the_interface(house):
+    """It may be what ended the process of its job."""
+    job_id = house.submit()["id"]
+    house.finish(house.claim(job_id), JobError("service.fault", "X", "said"), products=False)
+    job = house.services.storage.jobs.get(OWNER, job_id)
+    spec = {**job.spec, "references": {"astrometry": {"name": "here"}}}
+    with pytest.raises(NothingExpectedError, match="not read its image"):
+        expected_references(house.services.storage, house.settings, replace(job, spec=spec))
+
+
 @pytest.mark.parametrize(
     "part", ["/parts/jobs/{0}/field", "/parts/jobs/{0}/layers/stars", "/parts/compare/stars?a={0}&b={0}"]
 )
