@@ -4,12 +4,12 @@
 ``make bench``; ``--document docs/performance.md`` puts the tables there.
 
 Typical exposures have 800 stars in 1024 x 1024 pixels (6,600 sources in 4096 x 4096), crowded ones 7,500 (50,000
-sources in 4096 x 4096). Each run is in a process of its own, as seconds depend on what memory a process is given, and
-has one before it that warms the kernels. Of some runs the one with the least CPU counts, and its memory, which is that
-of the whole process at the height of a stage (Linux only); of as many with the threads of a job the one with the least
-wall time. A last one is traced, which takes time: the highest sum of what numpy and compiled code have allocated in a
-stage beyond the exposure itself, in float32 planes of its size. Compare ratios within one run; seconds depend on the
-machine and on what else it does.
+sources in 4096 x 4096). Each run is in a process of its own, as seconds differ from process to process, and has one
+before it that warms the kernels. Of some runs the one with the least CPU counts, and its memory, which is that of the
+whole process at the height of a stage (Linux only); of as many with the threads of a job the one with the least wall
+time. A last one is traced, which takes time: the highest sum of what numpy and compiled code have allocated in a stage
+beyond the exposure itself, in float32 planes of its size. Compare ratios within one run; seconds depend on the machine
+and on what else it does.
 """
 
 from __future__ import annotations
